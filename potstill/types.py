@@ -1,0 +1,34 @@
+"""What flows through the house: a batch goes in, one trace per network comes out."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """What was drawn for one step.
+
+    Attributes:
+        inputs: Normalised images, (N, C, H, W), floating point.
+        labels: Class indices, (N,), int64.
+        index: Place of each image in the *published* split, (N,), int64.
+        view: Which augmentation of the image this is, (N,), int64; always 0 without augmentation.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
+    view: Tensor
+
+
+class Trace(NamedTuple):
+    """What one network said about a batch.
+
+    Attributes:
+        logits: (N, K).
+        taps: The activations that were asked for, by tap path (see `potstill.taps`).
+    """
+
+    logits: Tensor
+    taps: Mapping[str, Tensor]
