@@ -1,0 +1,16 @@
+"""Data sets as resident arrays: what they are, the order they are drawn in, and their addressed augmentations."""
+
+from potstill.data.arrays import Arrays as Arrays
+from potstill.data.augment import Augment as Augment
+from potstill.data.augment import CropFlip as CropFlip
+from potstill.data.augment import Warp as Warp
+from potstill.data.order import Views as Views
+from potstill.data.order import rows as rows
+from potstill.data.resident import Resident as Resident
+from potstill.data.resident import Split as Split
+from potstill.data.resident import load as load
+from potstill.data.sources import Source as Source
+from potstill.data.sources import info as info
+from potstill.data.sources import names as names
+from potstill.data.spec import Data as Data
+from potstill.data.spec import content as content
