@@ -1,0 +1,80 @@
+"""Which network is meant, as plain data."""
+
+import copy
+import hashlib
+import inspect
+from dataclasses import dataclass, field
+from typing import Self
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from potstill.errors import UserError
+
+# A change of these packages' sources is a change of version, which the record of a run keeps.
+_PACKAGES = {"potstill", "timm", "torch", "torchvision"}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network, named.
+
+    Attributes:
+        name: A name of the own zoo (`potstill.models.names`), "torchvision:NAME", "timm:NAME", or
+            "package.module:callable"; for a given module, the name of its class.
+        classes: How many logits it answers.
+        channels: How many channels its images have.
+        options: Keyword arguments of the constructor.
+        module: The module itself, where the caller built it (`Network.given`).
+        initial: For a given module, what identifies it: a hash of its weights and of the source of its classes.
+    """
+
+    name: str
+    classes: int
+    channels: int = 3
+    options: dict[str, bool | int | float | str] = field(
+        default_factory=dict[str, bool | int | float | str],
+        hash=False,  # A dict has no hash; equal networks still have equal ones.
+    )
+    module: nn.Module | None = field(default=None, compare=False, repr=False)
+    initial: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.classes < 2:
+            raise UserError(f"Network {self.name!r} was given {self.classes} classes; expected 2 or more.")
+        if self.channels < 1:
+            raise UserError(f"Network {self.name!r} was given {self.channels} channels; expected 1 or more.")
+
+    @classmethod
+    def given(cls, module: nn.Module, classes: int, channels: int = 3) -> Self:
+        """A network that the caller built, as it stands now: what happens to `module` later does not reach it.
+
+        Raises:
+            UserError: The module has parameters without a shape yet.
+        """
+        name = type(module).__name__
+        if any(is_lazy(parameter) for parameter in module.parameters()):
+            raise UserError(f"{name} has lazy parameters without a shape; run it once on a batch before giving it.")
+        return cls(name, classes, channels, module=copy.deepcopy(module), initial=_fingerprint(module))
+
+
+def _fingerprint(module: nn.Module) -> str:
+    """32 hexadecimal digits from a module's structure, its weights and buffers, and its classes' sources."""
+    digest = hashlib.blake2b(repr(module).encode(), digest_size=16)
+    for name, tensor in module.state_dict().items():
+        digest.update(f"\x1f{name} {tensor.dtype} {tuple(tensor.shape)}\x1f".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    for kind in dict.fromkeys(type(part) for part in module.modules()):
+        digest.update(f"\x1f{kind.__qualname__}\x1f{_source(kind)}".encode())
+    return digest.hexdigest()
+
+
+def _source(kind: type) -> str:
+    """The source of a class that is the caller's own; empty where it cannot be had, as for one typed at a prompt."""
+    if kind.__module__.partition(".")[0] in _PACKAGES:
+        return ""
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):
+        return ""
