@@ -1,0 +1,176 @@
+"""The page: everything of a report in one HTML file that needs nothing else."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from potstill.record import Json
+from potstill.report import curves, figures
+from potstill.report.figures import Plate
+from potstill.report.load import Group, Notice, Report
+from potstill.report.rows import Grid, Row, grid, rows
+from potstill.report.save import file_name
+from potstill.report.tables import DASH, EMPTY, Table, comparison, label
+from potstill.report.words import amount, environments, remarks, summary
+
+DRAWINGS = 72
+"""About how many drawings a page holds, shared among its groups, so that hundreds of runs are shown in seconds."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One line of a model's summary."""
+
+    layer: str
+    kind: str
+    shape: str
+    parameters: str
+    mult_adds: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """One network as its runs described it, and the arms that use it."""
+
+    name: str
+    arms: str
+    parameters: str
+    mult_adds: str
+    layers: tuple[Layer, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One group, ready to be set."""
+
+    anchor: str
+    group: Group
+    summary: str
+    table: Table
+    families: tuple[tuple[str, int], ...]
+    widths: tuple[int, ...]
+    overview: tuple[Plate, ...]
+    plates: tuple[Plate, ...]
+    crowded: bool
+    grid: Grid | None
+    grid_lines: list[tuple[str, list[str]]]
+    models: tuple[Model, ...]
+    environments: tuple[str, ...]
+    remarks: tuple[Notice, ...]
+
+
+def render(report: Report) -> str:
+    """The page's text."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    sections = [
+        _section(group, number, DRAWINGS // len(report.groups)) for number, group in enumerate(report.groups, start=1)
+    ]
+    left_out = len(report.left_out) + sum(len(group.left_out) for group in report.groups)
+    runs = sum(len(group.entries) for group in report.groups)
+    page = environment.get_template("page.html.j2")
+    return page.render(
+        sections=sections,
+        notices=report.left_out,
+        left_out=left_out,
+        runs=runs,
+        label=label,
+        amount=amount,
+        empty=EMPTY,
+    )
+
+
+def _section(group: Group, number: int, drawings: int) -> Section:
+    table = rows(group)
+    name = f"g{number}"
+    found = grid(table)
+    overview = [figures.dots(f"{name}-dots", table)] if len(group.entries) > 1 else []
+    overview += [figures.heat(f"{name}-heat", found)] if found else []
+    overview += curves.together(name, table) if drawings >= 4 else []
+    apart = (drawings - 4) // 3
+    compared = comparison(table)
+    return Section(
+        anchor=f"{file_name(group)}-{number}",
+        group=group,
+        summary=summary(table),
+        table=compared,
+        families=_families(compared),
+        widths=_widths(compared),
+        overview=tuple(overview),
+        plates=tuple(curves.apart(name, table, apart)) if apart >= 2 else (),
+        crowded=apart < 2,
+        grid=found,
+        grid_lines=figures.grid_lines(found) if found else [],
+        models=_models(table),
+        environments=environments(group),
+        remarks=remarks(group),
+    )
+
+
+def _families(table: Table) -> tuple[tuple[str, int], ...]:
+    """Heads that span the columns of one family."""
+    spans: list[tuple[str, int]] = []
+    for column in table.columns:
+        if spans and spans[-1][0] == column.family:
+            spans[-1] = (column.family, spans[-1][1] + 1)
+        else:
+            spans.append((column.family, 1))
+    return tuple(spans)
+
+
+def _widths(table: Table) -> tuple[int, ...]:
+    """Room for each column's spread, in characters, so that the means stand under each other; 0 without any."""
+    longest = [max(len(cell.spread) for cell in column) for column in zip(*table.cells, strict=True)]
+    return tuple(length + 2 if length else 0 for length in longest)
+
+
+def _models(table: Sequence[Row]) -> tuple[Model, ...]:
+    """The distinct networks of the arms; equal ones are shown once."""
+    found: dict[str, tuple[Json, list[str]]] = {}
+    for row in table:
+        summary = row.entries[0].record.summary
+        for role in ("student", "teacher"):
+            model = summary.get(role)
+            if isinstance(model, dict) and "layers" in model:
+                _, arms = found.setdefault(json.dumps(model, sort_keys=True), (cast(Json, model), []))
+                arms.append(row.arm if role == "student" else "teacher")
+    return tuple(_model(model, list(dict.fromkeys(arms))) for model, arms in found.values())
+
+
+def _model(model: Json, arms: Sequence[str]) -> Model:
+    names = ", ".join(arms) if len(arms) <= 6 else f"{', '.join(arms[:5])} and {len(arms) - 5} more"
+    return Model(
+        name=str(model.get("name", "model")),
+        arms=names,
+        parameters=_count(model.get("parameters")),
+        mult_adds=_amount(model.get("mult_adds")),
+        layers=tuple(_layer(line) for line in model["layers"]),
+    )
+
+
+def _layer(line: Json) -> Layer:
+    shape: Sequence[int] = line.get("output_shape") or ()
+    return Layer(
+        layer=str(line.get("layer", "")),
+        kind=str(line.get("kind", "")),
+        shape=" \N{MULTIPLICATION SIGN} ".join(str(size) for size in shape) or DASH,
+        parameters=_count(line.get("parameters")),
+        mult_adds=_amount(line.get("mult_adds")),
+    )
+
+
+def _count(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else DASH
+
+
+def _amount(value: Any) -> str:
+    return amount(value) if isinstance(value, int | float) else DASH

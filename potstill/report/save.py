@@ -1,0 +1,69 @@
+"""Tables to keep beside the code: one JSON and one Markdown file per sweep."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from potstill.errors import UserError
+from potstill.record import Json, make_folder, write_bytes, write_json
+from potstill.report.load import Group
+from potstill.report.rows import Row, Spread, rows
+from potstill.report.tables import section
+
+
+def save_tables(groups: Sequence[Group], folder: Path) -> None:
+    """Write `<recipe>.json` and `<recipe>.md` of every group.
+
+    Raises:
+        UserError: two groups are of one recipe, so that one would overwrite the other.
+    """
+    names = [file_name(group) for group in groups]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"Two sweeps would both be saved as {folder / name}.json; report them one by one.")
+    make_folder(folder)
+    for name, group in zip(names, groups, strict=True):
+        write_json(folder / f"{name}.json", table(group))
+        write_bytes(folder / f"{name}.md", section(group).encode())
+
+
+def file_name(group: Group) -> str:
+    """The recipe's name as a file's: mnist-hinton."""
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in group.recipe)
+
+
+def table(group: Group) -> Json:
+    """The comparison as plain data; accuracies are fractions."""
+    environment = group.entries[0].record.environment
+    runs = {entry.record.folder: entry.outcome.seconds for entry in group.entries}
+    return {
+        "recipe": group.recipe,
+        "command": group.command,
+        "environment": {key: value for key, value in environment.items() if key != "resumed"},
+        "seconds": sum(runs.values()),
+        "rows": [_row(row) for row in rows(group)],
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "arm": row.arm,
+        "n": row.n,
+        "test_accuracy": _spread(row.test_accuracy),
+        "best_validation_test_accuracy": _spread(row.over(lambda outcome: outcome.best_validation_test_accuracy)),
+        "test_nll": _spread(row.test_nll),
+        "ece": _spread(row.ece),
+        "agreement": _spread(row.over(lambda outcome: outcome.agreement)),
+        "kl_to_teacher": _spread(row.over(lambda outcome: outcome.kl_to_teacher)),
+        "parameters": row.first.parameters,
+        "seconds": row.seconds,
+        "views_per_step": row.first.views_per_step,
+        "teachers": row.teachers,
+        "published": row.published,
+        "settings": row.settings,
+        "seeds": list(row.seeds),
+    }
+
+
+def _spread(value: Spread | None) -> dict[str, Any] | None:
+    return None if value is None else {"mean": value.mean, "std": value.std, "values": list(value.values)}

@@ -1,0 +1,146 @@
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from potstill.report import write
+from potstill.report.tables import DASH
+
+from .folders import Runs, hinton
+
+CHROMIUM = Path("/usr/bin/chromium")
+DRIVER = Path("/usr/bin/chromedriver")
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+if not (CHROMIUM.exists() and DRIVER.exists()):
+    pytest.skip("Debian's chromium and chromium-driver are not installed.", allow_module_level=True)
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed.")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(executable_path=str(DRIVER), log_output=os.devnull)
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    runs = Runs(folder / "runs")
+    runs.folder.mkdir()
+    hinton(runs)
+    for temperature in (1, 2, 4):
+        for alpha in (0.2, 0.8):
+            settings = {"temperature": temperature, "alpha": alpha}
+            runs.run(f"T={temperature} a={alpha}", 1, 0.9 + alpha / 100 + temperature / 999, settings=settings)
+    runs.sweep("mnist:hinton_grid")
+    return write([runs.folder], folder / "out")
+
+
+@pytest.fixture
+def opened(browser, page: Path):
+    browser.get("about:blank")
+    for log in ("browser", "performance"):
+        browser.get_log(log)
+    browser.get(page.as_uri())
+    return browser
+
+
+def column(browser, place: int) -> list[str]:
+    script = (
+        "return [...document.querySelector('table.sortable').tBodies[0].rows].map(r => r.cells[arguments[0]].innerText)"
+    )
+    return browser.execute_script(script, place)
+
+
+def click(browser, name: str) -> tuple[int, str]:
+    """Press the head of that name with the keyboard; returns its place and the order that it then announces."""
+    script = """
+        const table = document.querySelector('table.sortable');
+        const buttons = [...table.querySelectorAll('thead button')];
+        const place = buttons.findIndex(b => b.querySelector('.name').textContent === arguments[0]);
+        buttons[place].focus();
+        return place;
+    """
+    place = browser.execute_script(script, name)
+    browser.switch_to.active_element.send_keys("\ue007")
+    announced = "return [...document.querySelectorAll('th[aria-sort]')].map(th => th.ariaSort + th.innerText.trim())"
+    (order,) = browser.execute_script(announced)
+    assert name in order
+    return place, order.split(name)[0].strip()
+
+
+def test_no_error_and_no_request(opened, page: Path):
+    assert [entry for entry in opened.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+    events = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
+    sent = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    assert {url for url in sent if not url.startswith("data:")} == {page.as_uri()}
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_figure_is_drawn_and_nothing_is_wider_than_the_window(opened, width: int):
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    sizes = opened.execute_script(
+        "return [...document.querySelectorAll('svg')].map(s => [s.getBoundingClientRect().width, s.getBBox().height])"
+    )
+    assert len(sizes) > 15
+    assert all(wide > 150 and high > 50 for wide, high in sizes)
+    assert opened.execute_script("return document.documentElement.scrollWidth") <= width
+    opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_head_sorts_up_and_down(opened):
+    place, order = click(opened, "last epoch")
+    values = [float(text.split("±")[0]) for text in column(opened, place)]
+    assert (order, values) == ("descending", sorted(values, reverse=True))
+    place, order = click(opened, "last epoch")
+    values = [float(text.split("±")[0]) for text in column(opened, place)]
+    assert (order, values) == ("ascending", sorted(values))
+
+
+def test_cells_without_a_value_stay_last(opened):
+    for expected in ("descending", "ascending"):
+        place, order = click(opened, "agreement")
+        cells = column(opened, place)
+        assert order == expected
+        assert [text.strip() for text in cells[-2:]] == [DASH, DASH]
+        assert DASH not in "".join(cells[:-2])
+
+
+def test_arms_sort_by_name(opened):
+    place, order = click(opened, "arm")
+    names = column(opened, place)
+    assert (order, names[0], names[-1]) == ("ascending", "hard", "teacher")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_ink_and_paper_differ_in_both_schemes(opened, scheme: str):
+    feature = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", feature)
+    paper, ink, figure = opened.execute_script(
+        "const of = e => getComputedStyle(e); return [of(document.body).backgroundColor, of(document.body).color,"
+        "of(document.querySelector('svg text')).fill].map(c => c.match(/\\d+/g).map(Number))"
+    )
+    assert ink == figure
+    assert (sum(paper) > 600) == (scheme == "light")
+    assert abs(sum(paper) - sum(ink)) > 450

@@ -1,0 +1,146 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from potstill.errors import UserError
+from potstill.record import FORMAT
+from potstill.report import write
+from potstill.report.load import gather
+
+from .folders import Runs, hinton
+from .folders import write as write_file
+
+
+def test_a_path_that_does_not_exist(tmp_path: Path):
+    path = tmp_path / "nowhere"
+    with pytest.raises(UserError) as caught:
+        write([path], tmp_path / "out")
+    assert str(caught.value) == f"{path} does not exist; name a sweep file, a run folder, or a folder of runs."
+
+
+def test_a_folder_with_nothing_in_it(tmp_path: Path):
+    with pytest.raises(UserError, match="holds neither a sweep file nor a run folder; name the folder that your runs"):
+        write([tmp_path], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_no_sweep(tmp_path: Path):
+    path = tmp_path / "README.md"
+    path.write_text("{}")
+    with pytest.raises(UserError, match=r"README\.md is not a readable sweep file; name a \*\.sweep\.json file"):
+        gather([path])
+
+
+def test_a_sweep_of_a_newer_version(runs: Runs):
+    runs.run("hard", 1, 0.9)
+    file = runs.sweep(format=FORMAT + 1, version="9.0")
+    with pytest.raises(UserError, match=r"was written by Potstill 9\.0, which is newer than this one; update"):
+        gather([file])
+
+
+def test_a_damaged_sweep(runs: Runs):
+    with pytest.raises(
+        UserError, match="is damaged: its runs do not each name an arm, a seed, a fingerprint and a fold"
+    ):
+        gather([runs.sweep(runs=[{"arm": "hard"}])])
+
+
+def test_nothing_finished(runs: Runs):
+    (runs.run("hard", 1, 0.9) / "result.json").unlink()
+    with pytest.raises(UserError) as caught:
+        gather([runs.folder])
+    name = next(path.name for path in runs.folder.iterdir())
+    assert str(caught.value) == (
+        f"There is no finished run to report in {runs.folder} (other runs: {name}: {name} is not finished: it has 10 "
+        "epochs so far; run it again to continue); finish a run first, or name another folder."
+    )
+
+
+def test_every_run_that_cannot_be_counted_is_named(runs: Runs, tmp_path: Path):
+    runs.run("hard", 1, 0.9)
+    (runs.run("unfinished", 2, 0.9) / "result.json").unlink()
+    (runs.run("cut", 3, 0.9) / "result.json").write_text('{"status": "fini')
+    nothing = dict.fromkeys(("test_accuracy", "test_nll", "ece"))
+    runs.run("diverged", 4, 0.9, status="diverged", reason="the loss was NaN at step 12", count=1, **nothing)
+    (runs.run("no specification", 5, 0.9) / "run.json").write_text("")
+    newer = runs.run("newer", 6, 0.9) / "run.json"
+    write_file(newer, json.loads(newer.read_text()) | {"format": FORMAT + 1, "version": "9.0"})
+    metrics = runs.run("metrics", 7, 0.9) / "metrics.jsonl"
+    metrics.write_text("{oh\n" + metrics.read_text())
+    runs.run("not a number", 8, 0.9, ece="low")
+    runs.named.append(runs.named[0] | {"arm": "not started", "fingerprint": "f" * 64, "folder": "gone-ffffffffffff"})
+    swapped = runs.named[0] | {"arm": "swapped", "fingerprint": "e" * 64}
+    runs.named.append(swapped)
+    page = write([runs.sweep()], tmp_path / "out").read_text()
+    left_out = {notice.name: notice.sentence for notice in gather([runs.folder]).groups[0].left_out}
+    expected = {
+        "unfinished, seed 2": "is not finished: it has 10 epochs so far; run it again to continue.",
+        "cut, seed 3": "is not finished: its result.json was cut short; run it again to continue.",
+        "diverged, seed 4": "diverged after 1 epoch: the loss was NaN at step 12.",
+        "no specification, seed 5": "is not a run folder: it holds no readable run.json",
+        "newer, seed 6": "was written by Potstill 9.0, which is newer than this one",
+        "metrics, seed 7": "holds a line that is not JSON; the folder was damaged",
+        "not a number, seed 8": "result.json is damaged: ece is 'low', not a finite number.",
+        "not started, seed 1": "It has not been started: there is no folder of its fingerprint.",
+        "swapped, seed 1": "holds another run than the one the sweep names.",
+    }
+    assert left_out.keys() == expected.keys()
+    for name, sentence in expected.items():
+        assert sentence in left_out[name]
+        assert f"<strong>{name}</strong>" in page
+    assert "9 runs are not counted" in page
+    assert str(tmp_path) not in page
+
+
+def test_foreign_folders_and_broken_sweeps_beside_good_runs(runs: Runs):
+    file = hinton(runs)
+    (runs.folder / "photographs").mkdir()
+    (runs.folder / "old.sweep.json").write_text("[")
+    report = gather([runs.folder])
+    assert [group.recipe for group in report.groups] == ["mnist:hinton"]
+    assert len(report.groups[0].entries) == 21
+    assert [notice.name for notice in report.left_out] == ["old.sweep.json", "other runs: photographs"]
+    assert "photographs is not a run folder: it holds no readable run.json" in report.left_out[1].sentence
+    assert gather([file, runs.folder, file]) == report
+
+
+def test_a_renamed_folder_is_found_by_its_fingerprint(runs: Runs):
+    folder = runs.run("hard", 1, 0.9)
+    file = runs.sweep()
+    folder.rename(folder.with_name(f"my-favourite-{folder.name.rsplit('-')[-1]}"))
+    assert gather([file]).groups[0].entries[0].record.folder.name.startswith("my-favourite-")
+
+
+def test_runs_without_a_sweep_are_arms_by_name(runs: Runs):
+    for seed in (2, 1):
+        runs.run("hard", seed, 0.9, name="mine")
+    runs.run("teacher", 42, 0.99, role="teacher", name="big", teacher=None)
+    (group,) = gather([runs.folder]).groups
+    assert (group.recipe, group.command) == ("other runs", None)
+    assert [(entry.arm, entry.role) for entry in group.entries] == [
+        ("big", "teacher"),
+        ("mine", "student"),
+        ("mine", "student"),
+    ]
+
+
+def test_one_name_for_unlike_runs_is_two_arms(runs: Runs):
+    folders = [runs.run("a", seed, 0.9, name="mine", spec={"batch_size": size}) for seed, size in ((1, 64), (1, 32))]
+    (group,) = gather(folders).groups
+    assert len({entry.arm for entry in group.entries}) == 2
+    assert all(entry.arm == f"mine · {entry.record.fingerprint[:6]}" for entry in group.entries)
+
+
+def test_no_torch(runs: Runs, tmp_path: Path):
+    hinton(runs)
+    code = (
+        "import sys; from pathlib import Path; import potstill.report; early = set(sys.modules);"
+        "potstill.report.write([Path(sys.argv[1])], Path(sys.argv[2]));"
+        "print([name for name in ('torch', 'torchvision', 'matplotlib.pyplot') if name in sys.modules],"
+        "[name for name in ('matplotlib', 'jinja2', 'numpy') if name in early])"
+    )
+    command = [sys.executable, "-c", code, str(runs.folder), str(tmp_path / "out")]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "[] []\n"

@@ -1,0 +1,116 @@
+import json
+
+import numpy as np
+import pytest
+
+from potstill.report.load import gather
+from potstill.report.rows import best, chosen, grid, paired, rows, spread, students
+from potstill.report.words import amount, bare, signed, summary
+
+from .folders import Runs, hinton
+
+
+def test_spread_is_the_samples():
+    values = [0.9412, 0.9455, 0.9431, 0.9467, 0.9402]
+    found = spread(values)
+    assert found.mean == pytest.approx(np.mean(values), rel=1e-12)
+    assert found.std == pytest.approx(np.std(values, ddof=1), rel=1e-12)
+    assert found.values == tuple(values)
+
+
+def test_one_value_has_no_spread():
+    assert spread([0.5]).std is None
+
+
+def test_rows_equal_the_records(runs: Runs):
+    file = hinton(runs)
+    table = rows(gather([file]).groups[0])
+    assert [row.arm for row in table] == ["hard", "soft", "hard+soft", "hard+soft, published reduction", "teacher"]
+    named = json.loads(file.read_text())["runs"]
+    for row in table:
+        folders = [runs.folder / run["folder"] for run in named if run["arm"] == row.arm]
+        results = [json.loads((folder / "result.json").read_text()) for folder in folders]
+        accuracies = np.array([result["test_accuracy"] for result in results])
+        assert row.n == len(results)
+        assert row.seeds == tuple(result["seed"] for result in results)
+        assert row.test_accuracy.mean == pytest.approx(accuracies.mean(), rel=1e-12)
+        assert row.test_nll.mean == pytest.approx(np.mean([result["test_nll"] for result in results]), rel=1e-12)
+        assert row.seconds == pytest.approx(np.mean([result["seconds"] for result in results]))
+    assert [row.teachers for row in table] == [0, 1, 1, 1, 0]
+
+
+def test_students_are_compared_and_teachers_are_not(runs: Runs):
+    table = rows(gather([hinton(runs)]).groups[0])
+    assert "teacher" not in [row.arm for row in students(table)]
+    assert best(students(table)).arm == "soft"
+
+
+def test_a_measure_that_one_run_lacks_is_no_measure_of_the_arm(runs: Runs):
+    runs.run("soft", 1, 0.9)
+    runs.run("soft", 2, 0.9, agreement=None)
+    row = rows(gather([runs.sweep()]).groups[0])[0]
+    assert row.over(lambda outcome: outcome.agreement) is None
+
+
+def test_differences_are_paired_by_seed(runs: Runs):
+    for seed, low, high in ((1, 0.90, 0.93), (2, 0.92, 0.94), (3, 0.80, 0.84)):
+        runs.run("hard", seed, low)
+        if seed != 3:
+            runs.run("soft", seed, high)
+    hard, soft = rows(gather([runs.sweep()]).groups[0])
+    found = paired(soft, hard)
+    assert found is not None
+    assert found.values == pytest.approx((0.03, 0.02))
+
+
+def test_summary_names_best_and_first_with_n_and_claims_no_more(runs: Runs):
+    for seed, low, high in ((1, 0.90, 0.93), (2, 0.92, 0.94)):
+        runs.run("hard", seed, low)
+        runs.run("soft", seed, high)
+    assert summary(rows(gather([runs.sweep()]).groups[0])) == (
+        "Of 2 arms, soft has the highest mean test accuracy: 93.50 ± .71 % (n = 2). The first arm is hard with "
+        "91.00 ± 1.41 % (n = 2); the mean difference over the 2 seeds of both is +2.50 ± .71 points."
+    )
+
+
+def test_summary_of_single_runs_says_what_is_unknown(runs: Runs):
+    runs.run("hard", 1, 0.9)
+    runs.run("soft", 2, 0.88)
+    assert summary(rows(gather([runs.sweep()]).groups[0])) == (
+        "Of 2 arms, hard has the highest mean test accuracy: 90.00 % (n = 1). The next is soft with 88.00 % (n = 1); "
+        "the difference of the means is +2.00 points (no seed in common). A single run says nothing about the spread "
+        "between seeds."
+    )
+
+
+def test_grid_where_exactly_two_settings_vary(runs: Runs):
+    runs.run("hard", 1, 0.9)
+    for temperature in (4, 1.0):
+        for alpha in (0.5, 0.1):
+            settings = {"alpha": alpha, "temperature": temperature, "rate": 0.1}
+            runs.run(f"T {temperature} a {alpha}", 1, 0.9 + alpha / 100, settings=settings)
+    found = grid(rows(gather([runs.sweep()]).groups[0]))
+    assert found is not None
+    assert found.names == ("alpha", "temperature")
+    assert found.values == ((0.1, 0.5), (1.0, 4))
+    assert found.cells[(0.5, 4)].arm == "T 4 a 0.5"
+
+
+@pytest.mark.parametrize("settings", [[{"a": 1}, {"a": 2}], [{"a": 1, "b": 1}, {"a": 2, "b": 2}, {"a": 2, "b": 2}]])
+def test_no_grid_of_one_setting_or_of_arms_in_one_place(runs: Runs, settings: list[dict[str, int]]):
+    for place, values in enumerate(settings):
+        runs.run(f"arm {place}", 1, 0.9, settings=values)
+    assert grid(rows(gather([runs.sweep()]).groups[0])) is None
+
+
+def test_chosen_keeps_the_first_and_the_best_in_order(runs: Runs):
+    for place, accuracy in enumerate((0.5, 0.6, 0.9, 0.7, 0.8)):
+        runs.run(f"arm {place}", 1, accuracy)
+    table = rows(gather([runs.sweep()]).groups[0])
+    assert [row.arm for row in chosen(table, 3)] == ["arm 0", "arm 2", "arm 4"]
+
+
+def test_numbers_as_they_are_read():
+    assert (bare(0.123, 2), bare(3.781, 2), bare(0.0, 2)) == (".12", "3.78", ".00")
+    assert (signed(0.5, 2), signed(-0.5, 2)) == ("+0.50", "\N{MINUS SIGN}0.50")
+    assert (amount(12_050_000), amount(12_730), amount(7)) == ("12.05 M", "12.73 k", "7")
