@@ -1,0 +1,28 @@
+"""What every test stands on: one thread, types and shapes that are checked, and a folder for runs."""
+
+from pathlib import Path
+
+from beartype import BeartypeConf
+from beartype.claw import beartype_packages
+from jaxtyping import install_import_hook
+
+# The pure functions over tensors: dimensions of one name must agree.
+SHAPED = ("potstill.methods", "potstill.evaluate")
+# What `torch.compile` traces, what names types that only a type checker imports, and what refuses a wrong word with a
+# sentence of its own.
+UNCHECKED = ("potstill.taps", "potstill.models", "potstill.recipes", "potstill.data.spec")
+
+# An int is a float here: `temperature=4`.
+beartype_packages(("potstill",), conf=BeartypeConf(is_pep484_tower=True, claw_skip_package_names=(*SHAPED, *UNCHECKED)))
+install_import_hook(list(SHAPED), "shapes.check")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def runs_dir(tmp_path: Path) -> Path:
+    """Where a test's runs are written; it does not exist yet."""
+    return tmp_path / "runs"

@@ -1,0 +1,72 @@
+"""The measuring itself: order, statistics, and what is written down. No figure of a real machine is asserted."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import steps
+from benchmarks.__main__ import add, main
+from benchmarks.machine import conditions, slug
+from benchmarks.timing import Row, Table, in_turn
+from potstill.record import read_json
+
+
+def test_alternatives_are_measured_in_turn_and_the_first_round_does_not_count() -> None:
+    calls: list[str] = []
+
+    def measured(name: str) -> float:
+        calls.append(name)
+        return float(len(calls))
+
+    rows = in_turn({"a": lambda: measured("a"), "b": lambda: measured("b")}, repetitions=2)
+    assert calls == ["a", "b"] * 3
+    assert rows == (Row("a", (3.0, 5.0)), Row("b", (4.0, 6.0)))
+
+
+def test_a_table_tells_median_quartiles_and_ratio_to_its_first_row() -> None:
+    table = Table("title", "seconds", (Row("base", (1.0, 2.0, 30.0)), Row("other", (5.0, 1.0, 9.0))))
+    assert table.plain() == {
+        "title": "title",
+        "unit": "seconds",
+        "rows": [
+            {"name": "base", "median": 2.0, "quartiles": [1.5, 16.0], "ratio": 1.0, "values": [1.0, 2.0, 30.0]},
+            {"name": "other", "median": 5.0, "quartiles": [3.0, 7.0], "ratio": 2.5, "values": [5.0, 1.0, 9.0]},
+        ],
+    }
+    assert table.text().splitlines()[-1].split() == ["other", "5", "3", "…", "7", "3", "2.5"]
+    assert Row("once", (4.0,)).quartiles == (4.0, 4.0)
+
+
+def test_a_table_replaces_its_namesake_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "results" / "machine.json"
+    for name, value in (("a", 1), ("b", 2), ("a", 3)):
+        add(path, name, {"value": value})
+    assert read_json(path) == {"machine": "machine", "tables": {"a": {"value": 3}, "b": {"value": 2}}}
+
+
+def test_a_step_is_measured_in_four_ways() -> None:
+    threads = torch.get_num_threads()
+    try:
+        table = steps.measure(replace(steps.DIGITS, steps=2), repetitions=1)
+    finally:
+        torch.set_num_threads(threads)
+    names = [row.name for row in table.rows]
+    assert names == ["labels", "labels, constant batch", "kd, answers kept", "kd, teacher live"]
+    assert all(value > 0 for row in table.rows for value in row.values)
+    assert "64 images of 1 × 8 × 8" in table.title
+
+
+def test_the_machine_is_told() -> None:
+    told = conditions()
+    assert told["versions"]["torch"] == str(torch.__version__)
+    assert len(told["load"]) == 3
+    assert slug().endswith(f"{told['threads']}-threads")
+    assert set(slug()) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+def test_an_unknown_measurement_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["strtup"])
+    assert "there is no measurement strtup; expected startup, step-digits, step-cifar" in capsys.readouterr().err
