@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check format lock golden clean
+.PHONY: demo test test-slow check format lock golden docs bench clean
 .DEFAULT_GOAL := test
 
 .venv/.stamp: requirements.lock pyproject.toml
@@ -41,5 +41,11 @@ lock: .venv/.stamp  ## newest versions within the ranges of pyproject.toml, hash
 golden: .venv/.stamp  ## write the snapshots of the public surface anew
 	$(BIN)/python -m tests.golden
 
+docs: .venv/.stamp  ## the documentation as a site, into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+bench: .venv/.stamp  ## what starting and training cost on this machine, into benchmarks/results/
+	$(BIN)/python -m benchmarks
+
 clean:
-	rm -rf .venv runs report
+	rm -rf .venv runs report site

@@ -174,8 +174,8 @@ def test_images_with_one_view_are_asked_about_once():
     assert source.passes == 4
 
 
-def test_a_training_on_one_view_asks_once_and_one_on_many_at_each_step(runs_dir: Path, monkeypatch: pytest.MonkeyPatch):
-    from potstill import cohort
+def test_a_training_asks_once_for_each_view_that_is_shown_unless_they_are_too_many(runs_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    from potstill import cohort, teacher
 
     made: list[Source] = []
 
@@ -186,8 +186,12 @@ def test_a_training_on_one_view_asks_once_and_one_on_many_at_each_step(runs_dir:
     monkeypatch.setattr(cohort, "Source", keep)
     tiny.train_in(runs_dir, [soft_run()])
     tiny.train_in(runs_dir, [soft_run(data=tiny.data(augment=CropFlip(padding=1)))])
-    # The gate; the training, validation and test images once each, or two epochs of steps in place of the first.
-    assert [source.passes for source in made] == [1 + 3, 1 + 2 * tiny.STEPS + 2]
+    two_views = replace(tiny.data(augment=CropFlip(padding=1)), views=2)
+    tiny.train_in(runs_dir, [replace(soft_run(data=two_views), seed=1).lasting(6)])
+    monkeypatch.setattr(teacher, "REMEMBERED", 0)
+    tiny.train_in(runs_dir, [replace(soft_run(data=tiny.data(augment=CropFlip(padding=1))), seed=2)])
+    # The gate; the training images once for each view shown, or at every step; the validation and test images once.
+    assert [source.passes for source in made] == [1 + 3, 1 + 2 + 2, 1 + 2 + 2, 1 + 2 * tiny.STEPS + 2]
 
 
 def test_moving_views_are_asked_about_live_and_still_images_are_not():

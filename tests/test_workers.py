@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -144,7 +144,7 @@ def ended(process: int) -> bool:
 
 
 @contextmanager
-def meanwhile(action: Callable[[], None]) -> Iterator[None]:
+def meanwhile(action: Callable[[], None]) -> Generator[None, None, None]:
     """Does something while the command runs here; where that fails the command is interrupted, not waited for."""
 
     def act() -> None:

@@ -1,0 +1,137 @@
+"""A hook of mkdocs: fills `<!-- table: NAME -->` in a page from the package itself, so that no table grows old."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import MISSING, fields
+from typing import Any
+
+import griffe
+
+from potstill import catalogue, cli, commands, data, machine, methods, models, recipes, record
+
+MARKER = re.compile(r"<!-- table: ([a-z-]+) -->")
+
+Rows = Iterable[Sequence[str]]
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Called by mkdocs for each page: the text with its markers filled."""
+    return MARKER.sub(lambda found: TABLES[found[1]](), markdown)
+
+
+def grid(head: Sequence[str], rows: Rows) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def described(documented: object) -> tuple[str, dict[str, str]]:
+    """The text of a docstring before its sections, and what it says of each attribute or argument."""
+    text, told = "", {}
+    for section in griffe.Docstring(inspect.getdoc(documented) or "").parse("google", warnings=False):
+        if section.kind is griffe.DocstringSectionKind.text:
+            text = section.value
+        elif section.kind in (griffe.DocstringSectionKind.attributes, griffe.DocstringSectionKind.parameters):
+            told |= {part.name: " ".join(part.description.split()) for part in section.value}
+    return text, told
+
+
+def shown(default: object) -> str:
+    """A default as a reader meets it."""
+    if default in (MISSING, inspect.Parameter.empty):
+        return "required"
+    return "" if default is None else f"`{default}`"
+
+
+def _flags(kind: Any) -> str:
+    told = described(kind)[1]
+    return grid(("flag", "default", ""), [(_flag(f.name), shown(f.default), told[f.name]) for f in fields(kind)])
+
+
+def _flag(name: str) -> str:
+    return f"`--{name.replace('_', '-')}`"
+
+
+def _recipes() -> str:
+    return "\n\n".join(_recipe(name) for name in recipes.names())
+
+
+def _recipe(name: str) -> str:
+    recipe = recipes.find(name)
+    text, told = described(recipe)
+    own = [(_flag(p.name), shown(p.default), told[p.name]) for p in inspect.signature(recipe).parameters.values()]
+    table = f"\n\n{grid(('flag', 'default', ''), own)}" if own else ""
+    return f"## `{name}`\n\n{text}{table}"
+
+
+def _models() -> str:
+    rows: list[tuple[str, ...]] = []
+    for name in models.names():
+        family = name.partition("_")[0]
+        named = data.info(family) if family in data.names() else data.info("cifar100")
+        network = models.Network(name, named.classes, named.shape[0])
+        size = models.summarize(models.build(network), named.shape, name)
+        shape = " × ".join(map(str, named.shape))
+        rows.append((f"`{name}`", f"{size['parameters']:,}", f"{size['mult_adds']:,}", shape, str(named.classes)))
+    return grid(("name", "parameters", "mult-adds", "image", "classes"), rows)
+
+
+def _data() -> str:
+    found = [data.info(name) for name in data.names()]
+    rows = [
+        (f"`{s.name}`", s.title, " × ".join(map(str, s.shape)), str(s.classes), f"{s.train:,}", f"{s.test:,}")
+        for s in found
+    ]
+    return grid(("name", "set", "image", "classes", "training", "test"), rows)
+
+
+def _methods() -> str:
+    rows = [
+        (f"[`{kind.__name__}`]({page(kind)})", described(kind)[0].splitlines()[0], kind.knowledge, kind.citation)
+        for kind in catalogue.terms()
+    ]
+    return grid(("term", "", "knowledge", "after"), rows)
+
+
+def page(kind: type) -> str:
+    """The name of a method's page, beside those of the others."""
+    return f"{kind.__module__.removeprefix(methods.__name__ + '.')}.md"
+
+
+def _machine() -> str:
+    """The table in the module's docstring, whose cells may go on in the next row, and what follows it."""
+    head, table, rest = (inspect.getdoc(machine) or "").partition("| choice")
+    lines, _, after = (table + rest).partition("\n\n")
+    rows: list[list[str]] = []
+    for line in lines.splitlines()[2:]:
+        choice, rule = (cell.strip() for cell in line.strip("|").split("|"))
+        if choice:
+            rows.append([f"`{choice}`", rule])
+        else:
+            rows[-1][1] += f" {rule}"
+    return f"{head.strip()}\n\n{grid(('choice', 'rule for `auto`'), rows)}\n\n{after}"
+
+
+def _folder() -> str:
+    """The list of files in the docstring of `potstill.record`."""
+    listing = (inspect.getdoc(record) or "").split("\n\n")[1]
+    files = [line.split(maxsplit=1) for line in listing.splitlines()[1:]]
+    return grid(("file", "what it holds"), [(f"`{name}`", text) for name, text in files])
+
+
+def _usage() -> str:
+    return f"```text\n{cli.HELP}```"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "usage": _usage,
+    "flags": lambda: _flags(commands.Flags),
+    "report-flags": lambda: _flags(commands.Report),
+    "recipes": _recipes,
+    "methods": _methods,
+    "models": _models,
+    "data": _data,
+    "machine": _machine,
+    "run-folder": _folder,
+}

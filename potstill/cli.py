@@ -1,0 +1,68 @@
+"""The command line: `potstill VERB …`; each verb's flags are the fields of a dataclass, or a recipe's parameters.
+
+Nothing here imports torch before something runs.
+"""
+
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+
+from potstill import __version__
+from potstill.errors import RunFailed, UserError
+
+HELP = """\
+usage: potstill VERB ...
+
+Knowledge distillation for image classifiers: train, compare, report.
+
+  run RECIPE [flags]      train every arm and seed of a recipe; started again, it continues
+  show RECIPE [flags]     the plan of a recipe: runs, sizes, steps, what it will use, about how long
+  list [--json]           recipes, methods, models and data sets
+  report RUNS... [flags]  tables and figures from run folders, as HTML and Markdown
+
+RECIPE is family:name (see `potstill list`) or path/to/file.py:function. `potstill VERB --help` tells the flags,
+`potstill run RECIPE --help` the recipe's own too.
+Exit status: 0 done, 1 a run failed (the others finished), 2 something was asked for that cannot be.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(words)
+    except UserError as mistake:
+        print(f"potstill: {mistake}", file=sys.stderr)
+        return 2
+    except RunFailed as failure:
+        print(f"potstill: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("potstill: interrupted; start the same command again to continue.", file=sys.stderr)
+        return 130
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return 0
+    if words[0] == "--version":
+        print(f"potstill {__version__}")
+        return 0
+    verb, rest = words[0], words[1:]
+    verbs = _verbs()
+    if verb not in verbs:
+        near = difflib.get_close_matches(verb, verbs, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(verbs)}."
+        raise UserError(f"There is no verb {verb!r}; {hint}")
+    return verbs[verb](rest)
+
+
+def _verbs() -> dict[str, Callable[[list[str]], int]]:
+    from potstill import commands
+
+    return {"run": commands.run, "show": commands.show, "list": commands.catalogue, "report": commands.report}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

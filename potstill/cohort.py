@@ -1,0 +1,178 @@
+"""The loop: students that share seed, data, teacher and batch size take the same batches, one teacher pass for all."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from potstill import record
+from potstill.data import Resident, Split, Views, load, rows
+from potstill.display import Display
+from potstill.errors import UserError
+from potstill.machine import Machine
+from potstill.run import Run, fingerprint
+from potstill.seeds import fold
+from potstill.teacher import Source, chunks, gate, views_at
+from potstill.training import Judged, Training
+from potstill.types import Batch, Trace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What surrounds a cohort and does not change what it learns.
+
+    Attributes:
+        runs_dir: Where run folders are.
+        teacher_at_least: Accuracy below which a teacher is refused; None asks only for better than chance.
+        checkpoint_seconds: Least time between two checkpoints.
+        environment: What `env.json` shall say beside the machine: commit, command.
+    """
+
+    runs_dir: Path = Path("runs")
+    teacher_at_least: float | None = None
+    checkpoint_seconds: float = 30.0
+    environment: Mapping[str, Any]
+
+
+def train(runs: Sequence[Run], machine: Machine, conditions: Conditions, display: Display) -> list[Path]:
+    """Train a cohort to its end, continuing what was begun; returns the run folders in order.
+
+    Args:
+        runs: Runs that share seed, data, teacher, batch size and precision; finished ones are left alone.
+        machine: What they run on.
+        conditions: Where they are written, and the like.
+        display: What shows how far they are.
+
+    Raises:
+        UserError: something about them does not fit; nothing was trained or written by then.
+    """
+    folders = [record.folder_of(conditions.runs_dir, run.name, fingerprint(run)) for run in runs]
+    for folder in folders:
+        if (folder / "run.json").exists():
+            record.check_format(record.read(folder).run, folder / "run.json")
+    due = [(run, folder) for run, folder in zip(runs, folders, strict=True) if not is_finished(folder)]
+    if due:
+        machine.activate()
+        cohort = _Cohort(due, machine, conditions, display)  # Whatever does not fit is told before a folder is made.
+        with contextlib.ExitStack() as stack:
+            for _, folder in due:
+                record.make_folder(folder)
+                stack.enter_context(record.held(folder))
+            cohort.train(conditions)
+    return folders
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run folder holds a whole result."""
+    return record.read_json(folder / "result.json") is not None
+
+
+class _Cohort:
+    """Trainings in lockstep."""
+
+    def __init__(
+        self, due: Sequence[tuple[Run, Path]], machine: Machine, conditions: Conditions, display: Display
+    ) -> None:
+        first = due[0][0]
+        self._first = first
+        self._display = display
+        self._pause = conditions.checkpoint_seconds
+        self._resident = load(first.data, machine.device)
+        self._walk = _walk(first, self._resident)
+        self._source = (
+            None
+            if first.teacher is None
+            else Source(first.teacher.load(conditions.runs_dir), self._resident, machine, self._walk)
+        )
+        self._trainings = [Training(run, folder, self._resident, self._source, machine) for run, folder in due]
+        if self._trainings[0].steps_per_epoch == 0:
+            raise UserError(f"The training split of {first.data.name!r} has fewer than 2 images; give it more.")
+        self._teacher_accuracy: float | None = None
+        if self._source is not None:
+            self._teacher_accuracy, line = gate(self._source, conditions.teacher_at_least)
+            display.line(line)
+
+    def train(self, conditions: Conditions) -> None:
+        """Every epoch of the member that takes longest."""
+        for training in self._trainings:
+            training.open(conditions.environment, self._teacher_accuracy)
+        steps = self._trainings[0].steps_per_epoch
+        longest = max(training.run.epochs for training in self._trainings)
+        self._display.begin(self.name, longest * steps)
+        self._saved = self._lap = time.monotonic()
+        while active := [training for training in self._trainings if not training.done]:
+            # After a kill members may stand at different steps: the cohort goes on from the least.
+            step = min(training.at.step for training in active)
+            epoch = step // steps
+            for batch in self._batches(epoch, step % steps):
+                self._save_when_due(active)
+                teacher = self._ask(active, batch, self._resident.train, epoch)
+                for training in active:
+                    training.step(batch, teacher, step)
+                step += 1
+                self._display.at(self.name, step)
+            self._end_epoch([training for training in active if training.at.epoch == epoch])
+        self._display.end(self.name)
+
+    @property
+    def name(self) -> str:
+        """What the display calls this cohort."""
+        names = [training.run.name for training in self._trainings]
+        shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        return f"{shown} (seed {self._first.seed})"
+
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        """The batches of a global epoch from the `start`-th on, drawn on the device."""
+        resident, run = self._resident, self._first
+        train, device = resident.train, resident.train.labels.device
+        order = torch.from_numpy(rows(run.seed, epoch, len(train))).to(device)
+        view = views_at(self._walk, train, epoch)
+        for place in range(start, self._trainings[0].steps_per_epoch):
+            drawn = order[place * run.batch_size : (place + 1) * run.batch_size]
+            yield resident.batch(train, drawn, None if view is None else view[drawn])
+
+    def _ask(self, active: Sequence[Training], batch: Batch, split: Split, epoch: int) -> Trace | None:
+        """One teacher pass for all who need it, with the union of their taps."""
+        if self._source is None or not any(training.needs_teacher for training in active):
+            return None
+        taps = dict.fromkeys(tap for training in active for tap in training.teacher_taps)
+        return self._source(batch, split, tuple(taps), epoch)
+
+    def _end_epoch(self, active: Sequence[Training]) -> None:
+        validation = self._resident.validation
+        judged = [None if validation is None else Judged() for _ in active]
+        if validation is not None:
+            for batch in chunks(self._resident, validation):
+                teacher = self._ask(active, batch, validation, 0)
+                for training, sums in zip(active, judged, strict=True):
+                    assert sums is not None
+                    training.judge(sums, batch, teacher)
+        self._share_time(active)
+        for training, sums in zip(active, judged, strict=True):
+            training.end_epoch(sums)
+
+    def _save_when_due(self, active: Sequence[Training]) -> None:
+        if time.monotonic() - self._saved >= self._pause:
+            self._share_time(active)
+            for training in active:
+                training.save()
+            self._saved = time.monotonic()
+
+    def _share_time(self, active: Sequence[Training]) -> None:
+        """Give every member its part of the wall time since the last lap."""
+        now = time.monotonic()
+        for training in active:
+            training.at.seconds += (now - self._lap) / len(active)
+        self._lap = now
+
+
+def _walk(run: Run, resident: Resident) -> Views | None:
+    """Each image's walk through its views; None without augmentation."""
+    if resident.augment is None:
+        return None
+    key = fold(0 if run.data.sharing == "shared" else run.seed, "views")
+    return Views(key, resident.available, run.data.views)

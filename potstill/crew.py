@@ -1,0 +1,133 @@
+"""Processes that train cohorts side by side, each a `potstill.worker`; none outlives this process."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from potstill.codec import encode
+from potstill.cohort import Conditions
+from potstill.display import Display
+from potstill.errors import UserError
+from potstill.run import fingerprint
+from potstill.sweep import Group
+
+
+def train_beside(groups: Sequence[Group], conditions: Conditions, display: Display, jobs: int) -> list[str | None]:
+    """Train cohorts, `jobs` at a time; returns for each why its process died, None where it did not.
+
+    Raises:
+        UserError: a worker found one; the others are ended, and so they are by an interrupt.
+    """
+    crew = _Crew(conditions, display)
+    pool = ThreadPoolExecutor(jobs)
+    futures = [pool.submit(crew.train, group) for group in groups]
+    try:
+        for future in as_completed(futures):
+            future.result()
+    except BaseException:
+        crew.end()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return [future.result() for future in futures]
+
+
+class _Crew:
+    """The workers under way."""
+
+    def __init__(self, conditions: Conditions, display: Display):
+        self._conditions = conditions
+        self._display = display
+        self._lock = threading.Lock()  # Held while the display is told something, and while the crew changes.
+        self._running: list[subprocess.Popen[str]] = []
+        self._shown: set[str] = set()
+        self._over = False
+
+    def end(self) -> None:
+        """Kill every process and start no other; what they trained goes on from their checkpoints."""
+        with self._lock:
+            self._over = True
+            for process in self._running:
+                process.kill()
+
+    def train(self, group: Group) -> str | None:
+        """Train a cohort in a process of its own; returns why that died, None if it did not.
+
+        Raises:
+            UserError: the process found one.
+        """
+        with self._lock:
+            if self._over:
+                return None
+            process = _start()
+            self._running.append(process)
+        assert process.stdin
+        assert process.stdout
+        mistake = None
+        try:
+            process.stdin.write(json.dumps(self._task(group)) + "\n")
+            process.stdin.flush()  # It stays open: when this process dies the worker reads the end of it, and ends.
+            mistake = self._listen(process.stdout, group)
+        except BrokenPipeError:
+            pass  # It died before it was told what to do; its status says so.
+        status = process.wait()
+        process.stdout.close()
+        with suppress(BrokenPipeError):  # What it was not told stands in the buffer.
+            process.stdin.close()
+        with self._lock:
+            self._running.remove(process)
+        if mistake is not None:
+            raise UserError(mistake)
+        return f"the process ended with status {status}" if status else None
+
+    def _task(self, group: Group) -> dict[str, Any]:
+        return {
+            "runs": [encode(run) for run in group.runs],
+            "machine": asdict(group.machine),
+            "conditions": {**asdict(self._conditions), "runs_dir": str(self._conditions.runs_dir)},
+        }
+
+    def _listen(self, news: Iterable[str], group: Group) -> str | None:
+        """Hand on what a worker tells until it ends; returns the user's mistake, if it found one."""
+        mistake = None
+        shown = ""
+        for line in news:
+            told = json.loads(line)
+            with self._lock:
+                match told["told"]:
+                    case "line":
+                        self._display.line(told["text"])
+                    case "begin":
+                        shown = told["what"]
+                        if shown in self._shown:  # Two cohorts may differ in, say, the batch size alone.
+                            shown = f"{shown} · {fingerprint(group.runs[0])[:6]}"
+                        self._shown.add(shown)
+                        self._display.begin(shown, told["steps"])
+                    case "at":
+                        self._display.at(shown, told["step"])
+                    case "end":
+                        self._display.end(shown)
+                        self._shown.discard(shown)
+                    case _:
+                        mistake = told["text"]
+        return mistake
+
+
+def _start() -> subprocess.Popen[str]:
+    # What can be imported here can be imported there; and the terminal's interrupt reaches this process only.
+    path = os.pathsep.join(place or os.getcwd() for place in sys.path)
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "potstill.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        start_new_session=True,
+    )

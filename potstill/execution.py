@@ -1,0 +1,174 @@
+"""Carrying a sweep out: teachers before students, cohort after cohort or side by side in processes of one thread."""
+
+import json
+import os
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from potstill import record
+from potstill.codec import decode, encode
+from potstill.cohort import Conditions, train
+from potstill.crew import train_beside
+from potstill.data import Data, info
+from potstill.display import Display
+from potstill.errors import UserError
+from potstill.machine import Choices, Machine
+from potstill.models import Network, build, summarize
+from potstill.run import ResultOf, Run, fingerprint
+from potstill.sweep import Group, diverged, group, in_order, unfinished
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Runs that were not brought to an end, and why."""
+
+    runs: tuple[Run, ...]
+    reason: str
+
+
+def execute(
+    runs: Iterable[Run], choices: Choices, conditions: Conditions, display: Display, jobs: int | None = None
+) -> list[Failure]:
+    """Train every run that is not finished, and first the teachers that they name.
+
+    Args:
+        runs: What is wanted.
+        choices: What the user asks of the machine.
+        conditions: Where runs are written, and the like.
+        display: What shows how far they are.
+        jobs: Processes side by side; None takes as many as there are cores where one thread serves a cohort.
+
+    Returns:
+        What failed; everything that does not hang on it was finished all the same.
+
+    Raises:
+        UserError: something that was asked for cannot be.
+    """
+    runs = list(runs)
+    check(runs, choices, conditions.runs_dir)
+    failures: list[Failure] = []
+    lost: dict[str, str] = {}
+    for level in in_order(runs):
+        ready, orphans = _parted(unfinished(level, conditions.runs_dir), lost)
+        failures += orphans
+        groups = group(ready, lambda run: machine_for(run, choices, conditions.runs_dir))
+        failures += _train_all(groups, conditions, display, jobs)
+        lost |= {fingerprint(run): "was not trained" for failure in failures for run in failure.runs}
+        lost |= {fingerprint(run): "diverged" for run in diverged(level, conditions.runs_dir)}
+    return failures
+
+
+def check(runs: Iterable[Run], choices: Choices, runs_dir: Path) -> None:
+    """Refuse, before a teacher is trained in vain, what can be seen to be wrong with runs or their teachers' runs.
+
+    Raises:
+        UserError: an unknown network, one that answers other classes than the data has, a device that is not here, a
+            folder that a newer version wrote.
+    """
+    all_runs = [run for level in in_order(runs) for run in level]
+    for run in all_runs:
+        path = record.folder_of(runs_dir, run.name, fingerprint(run)) / "run.json"
+        record.check_format(record.read_json(path) or {}, path)
+    for run in unfinished(all_runs, runs_dir):
+        classes = classes_of(run.data)
+        if run.student.classes != classes:
+            raise UserError(
+                f"The student of {run.name!r} answers {run.student.classes} classes but {run.data.name!r} has "
+                f"{classes}; build it with classes={classes}."
+            )
+        machine_for(run, choices, runs_dir)
+
+
+def _parted(due: Sequence[Run], lost: dict[str, str]) -> tuple[list[Run], list[Failure]]:
+    """The runs that can begin, and those whose teacher has no result, by teacher."""
+    ready: list[Run] = []
+    orphans: dict[str, list[Run]] = {}
+    for run in due:
+        taught_by = run.teacher.identity() if isinstance(run.teacher, ResultOf) else ""
+        (orphans.setdefault(taught_by, []) if taught_by in lost else ready).append(run)
+    failures: list[Failure] = []
+    for identity, pupils in orphans.items():
+        assert isinstance(pupils[0].teacher, ResultOf)
+        name = pupils[0].teacher.run.name
+        failures.append(Failure(tuple(pupils), f"{len(pupils)} not begun, for the teacher {name} {lost[identity]}"))
+    return ready, failures
+
+
+def machine_for(run: Run, choices: Choices, runs_dir: Path) -> Machine:
+    """What a run is trained on: what its record says where it was begun, else what the rules say now."""
+    wanted = choices.resolve(mult_adds(run.student, shape_of(run.data)), run.precision, run.deterministic)
+    folder = record.folder_of(runs_dir, run.name, fingerprint(run))
+    before = record.read_json(folder / "env.json")
+    if before is None or choices != Choices() or before.get("device") != wanted.device:
+        return wanted
+    return Machine(**{key: before[key] for key in asdict(wanted)})
+
+
+def shape_of(data: Data) -> tuple[int, int, int]:
+    """(C, H, W) of an image, without loading the set."""
+    return data.arrays.shape if data.arrays is not None else info(data.name).shape
+
+
+def classes_of(data: Data) -> int:
+    """K, without loading the set."""
+    return len(data.arrays.class_names) if data.arrays is not None else info(data.name).classes
+
+
+def mult_adds(network: Network, shape: tuple[int, int, int]) -> int:
+    """Multiply-adds of a network per image."""
+    return int(size(network, shape)["mult_adds"])
+
+
+def size(network: Network, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """`models.summarize` of a network, built once."""
+    if network.module is not None:
+        return summarize(network.module, shape, network.name)
+    return _size(json.dumps(encode(network)), shape)
+
+
+@cache
+def _size(network: str, shape: tuple[int, int, int]) -> dict[str, Any]:
+    wanted = decode(Network, json.loads(network))
+    return summarize(build(wanted), shape, wanted.name)
+
+
+def _train_all(groups: Sequence[Group], conditions: Conditions, display: Display, jobs: int | None) -> list[Failure]:
+    if jobs is not None and jobs < 1:
+        raise UserError(f"--jobs is {jobs}; expected a whole number ≥ 1.")
+    alone = [g for g in groups if jobs == 1 or not _can_share(g) or len(groups) == 1]
+    beside = [g for g in groups if g not in alone]
+    failures = [failure for g in alone if (failure := _train_here(g, conditions, display))]
+    reasons = train_beside(beside, conditions, display, jobs or os.cpu_count() or 1) if beside else []
+    lost = zip(beside, reasons, strict=True)
+    return failures + [Failure(g.runs, f"{_told(g)}: {reason}") for g, reason in lost if reason is not None]
+
+
+def _told(group: Group) -> str:
+    return f"{', '.join(run.name for run in group.runs)} (seed {group.runs[0].seed})"
+
+
+def _can_share(group: Group) -> bool:
+    """Whether a cohort can train in a process beside others: one thread on the CPU, and nothing live to hand over."""
+    live = any(run.student.module is not None or run.data.arrays is not None for run in group.runs)
+    networks = [run.teacher.network for run in group.runs if run.teacher is not None]
+    return (
+        group.machine.device == "cpu"
+        and group.machine.threads == 1
+        and not live
+        and all(network.module is None for network in networks)
+    )
+
+
+def _train_here(group: Group, conditions: Conditions, display: Display) -> Failure | None:
+    try:
+        train(group.runs, group.machine, conditions, display)
+    except UserError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        return Failure(group.runs, f"{_told(group)}: {type(error).__name__}: {error}")
+    return None

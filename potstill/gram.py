@@ -1,0 +1,95 @@
+"""Rows, their unit norms, products and distances: what relations between images or channels are made of.
+
+Everything here is at least float32, also in an autocast region: in half precision a product of long rows, or the small
+difference of two large ones, keeps two digits.
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
+
+from potstill.term import Term, expect_teacher
+from potstill.types import Trace
+
+# In units of rounding: what two equal rows may differ by when their squared distance comes out of products.
+_NOISE = 8.0
+
+
+def precise(x: Tensor) -> Tensor:
+    """The same numbers in float32, or as they are where that is no gain."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def rows(x: Float[Tensor, "n ..."]) -> Float[Tensor, "n d"]:
+    """One row per image: whatever it has, flattened, in float32 at least."""
+    return precise(x.flatten(1))
+
+
+def row_pairs(term: Term, student: Trace, teacher: Trace | None) -> list[tuple[Tensor, Tensor]]:
+    """The activations that a term compares, student first, as rows: their widths may differ.
+
+    Raises:
+        UserError: there is no teacher.
+    """
+    answer = expect_teacher(term, teacher)
+    pairs = zip(term.student_taps, term.teacher_taps, strict=True)
+    return [(rows(student.taps[ours]), rows(answer.taps[theirs])) for ours, theirs in pairs]
+
+
+def unit(x: Float[Tensor, "..."], dim: int = -1) -> Float[Tensor, "..."]:
+    """Rows divided by their Euclidean norm; a row of zeros stays one, and what is asked of it has no gradient."""
+    norm = cast(Tensor, torch.linalg.vector_norm(x, dim=dim, keepdim=True))
+    return x / norm.masked_fill(norm == 0, torch.inf)
+
+
+def products(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
+    """The inner product of every row of `x` with every row of `y`."""
+    with torch.autocast(x.device.type, enabled=False):
+        return precise(x) @ precise(y).mT
+
+
+def squared_distances(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
+    """‖x_i − y_j‖², ≥ 0, through products: no (n, m, d) tensor of differences is made."""
+    squared, _ = _squared(x, y)
+    return squared
+
+
+def distances(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
+    """‖x_i − x_j‖; exactly 0, with no gradient, on the diagonal and between rows that are equal up to rounding."""
+    squared, apart = _squared(x, x)
+    return squared.masked_fill(~apart, 1).sqrt().masked_fill(~apart, 0)
+
+
+def recomputed(part: Callable[..., Tensor], *arguments: Tensor | int) -> Tensor:
+    """`part` of these arguments, with nothing in between remembered: it is computed again on the way back.
+
+    Args:
+        part: A function that draws nothing at random.
+        arguments: What it is given; what it finds elsewhere must not change until the way back.
+    """
+    # Without the promise that nothing is random the generators' states would be saved each time.
+    return checkpoint(part, *arguments, use_reentrant=False, preserve_rng_state=False)
+
+
+def _squared(
+    x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]
+) -> tuple[Float[Tensor, "*b n m"], Bool[Tensor, "*b n m"]]:
+    """Squared distances, and which of them are more than rounding."""
+    same = x is y
+    # Distances do not see a common shift; taken out, it takes no digits from them.
+    centre = precise(x).detach().mean(-2, keepdim=True)
+    x = precise(x) - centre
+    y = x if same else precise(y) - centre
+    product = products(x, y)
+    if same:  # From the diagonal, so that a row is at distance 0 from itself to the last bit.
+        long_x = product.diagonal(dim1=-2, dim2=-1)
+        long_y = long_x
+    else:
+        long_x, long_y = x.square().sum(-1), y.square().sum(-1)
+    both = long_x.unsqueeze(-1) + long_y.unsqueeze(-2)
+    squared = (both - 2 * product).clamp_min(0)
+    return squared, squared.detach() > _NOISE * torch.finfo(squared.dtype).eps * both.detach()

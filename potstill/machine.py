@@ -1,0 +1,172 @@
+"""What a training runs on: device, precision, threads, compilation; every `auto` is a fixed rule, never a timing.
+
+| choice    | rule for `auto`                                                                                     |
+|-----------|-----------------------------------------------------------------------------------------------------|
+| device    | CUDA where there is one, else Apple's MPS, else the CPU                                             |
+| precision | bf16 where the hardware multiplies it (CPU with AMX or AVX512-BF16, CUDA from Ampere on) and the    |
+|           | student has at least 5 M mult-adds an image; else fp32                                              |
+| threads   | 1 where the student has less than 1 M mult-adds an image; else PyTorch's own choice                 |
+| compile   | on CUDA, unless `--deterministic`; not on the CPU or MPS                                            |
+
+The rules look at a run alone, so a student trained in a cohort gets the same kernels as one trained by itself. They
+are applied once, when the run is created; `env.json` keeps the outcome and a continued run takes it from there.
+"""
+
+import os
+import platform
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from potstill.errors import UserError
+
+Precision = Literal["auto", "fp32", "bf16"]
+Switch = Literal["auto", "on", "off"]
+
+BIG_ENOUGH_FOR_BF16 = 5_000_000
+BIG_ENOUGH_FOR_THREADS = 1_000_000
+
+DEFAULT_THREADS = torch.get_num_threads()
+"""PyTorch's own choice, read before any run sets another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Every choice made, as `env.json` keeps it."""
+
+    device: str = "cpu"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads: int = 1
+    compile: bool = False
+    deterministic: bool = False
+
+    def activate(self) -> None:
+        """Set what PyTorch keeps for the whole process."""
+        torch.set_num_threads(self.threads)
+        torch.use_deterministic_algorithms(self.deterministic and self.device == "cuda")
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = self.deterministic
+        if self.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+    def place(self, network: nn.Module) -> nn.Module:
+        """Move a network to the device, in the memory layout that convolutions are fastest in."""
+        network.to(self.device)
+        for parameter in network.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        return network
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The region of one forward pass: weights cast inside it are cast once, so it must not span a step."""
+        return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What the user asks of the machine; nothing here is part of a run's identity.
+
+    Attributes:
+        device: "auto", "cpu", "cuda" or "mps"; refused where it is not there.
+        threads: CPU threads; None applies the rule.
+        compile: Whether networks are compiled.
+    """
+
+    device: str = "auto"
+    threads: int | None = None
+    compile: Switch = "auto"
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"--threads is {self.threads}; expected a whole number ≥ 1.")
+        _device(self.device)
+
+    def resolve(self, mult_adds: int, precision: Precision = "auto", deterministic: bool = False) -> Machine:
+        """Apply the rules above.
+
+        Args:
+            mult_adds: Of the student, per image.
+            precision: What the run asks for.
+            deterministic: Whether only deterministic kernels may run.
+
+        Raises:
+            UserError: the device is not there.
+        """
+        device = _device(self.device)
+        if precision == "auto":
+            precision = "bf16" if mult_adds >= BIG_ENOUGH_FOR_BF16 and multiplies_bf16(device) else "fp32"
+        few = 1 if mult_adds < BIG_ENOUGH_FOR_THREADS else DEFAULT_THREADS
+        automatic = device == "cuda" and not deterministic
+        return Machine(
+            device=device,
+            precision=precision,
+            threads=few if self.threads is None else self.threads,
+            compile=automatic if self.compile == "auto" else self.compile == "on",
+            deterministic=deterministic,
+        )
+
+
+def _device(name: str) -> str:
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
+    if not there.get(name):
+        found = ", ".join(kind for kind, here in there.items() if here)
+        raise UserError(f"--device is {name!r}, which is not here; this machine has: {found}.")
+    return name
+
+
+def multiplies_bf16(device: str) -> bool:
+    """Whether the hardware multiplies bfloat16, rather than imitating it."""
+    if device == "cuda":
+        return torch.cuda.get_device_capability() >= (8, 0)
+    return device == "cpu" and bool(cpu_flags() & {"amx_bf16", "avx512_bf16"})
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """The CPU's feature flags that matter here, where the system tells them."""
+    flags = _cpuinfo("flags").split()
+    return frozenset(flag for flag in flags if flag in {"amx_bf16", "avx512_bf16", "avx512f", "avx2"})
+
+
+@cache
+def _cpuinfo(key: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+
+
+def describe(machine: Machine) -> dict[str, Any]:
+    """The hardware and software behind a record, as `env.json` keeps it beside the choices."""
+    import numpy
+
+    from potstill import __version__
+
+    cuda = machine.device == "cuda"
+    return {
+        **asdict(machine),
+        "device_name": torch.cuda.get_device_name() if cuda else _cpuinfo("model name") or platform.processor(),
+        "cpu": {"name": _cpuinfo("model name") or platform.machine(), "flags": sorted(cpu_flags())},
+        "system": f"{platform.system()} {platform.machine()}",
+        "versions": {
+            "potstill": __version__,
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "numpy": numpy.__version__,
+            **({"cuda": torch.version.cuda} if cuda else {}),
+        },
+    }
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What on this machine is unlike the one that began a run, and so may change the last bits of what follows."""
+    keys = ("device", "device_name", "precision", "threads", "compile", "deterministic", "versions")
+    return [f"{key}: {before.get(key)} → {now[key]}" for key in keys if before.get(key) != now[key]]

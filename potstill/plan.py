@@ -1,0 +1,116 @@
+"""What a recipe will do, before it does it."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from potstill.cohort import is_finished
+from potstill.data import Data, info
+from potstill.execution import check, machine_for, shape_of, size
+from potstill.machine import Choices, Machine
+from potstill.models import Network, build
+from potstill.record import folder_of
+from potstill.run import Run, fingerprint
+from potstill.sweep import Sweep, group, in_order
+
+TRIED_STEPS = 5
+"""Steps that an estimate of time is taken from."""
+
+
+def describe(recipe: str, sweep: Sweep, choices: Choices, runs_dir: Path) -> str:
+    """The plan as text: arms, cohorts, sizes, steps, machine, and about how long on this machine.
+
+    Raises:
+        UserError: what `execution.check` refuses.
+    """
+    levels = in_order(member.run for member in sweep.members())
+    runs = [run for level in levels for run in level]
+    check(runs, choices, runs_dir)
+    seeds = f"seed {sweep.seeds[0]}" if len(sweep.seeds) == 1 else f"seeds {sweep.seeds[0]}…{sweep.seeds[-1]}"
+    lines = [f"{recipe}: {_count(len(sweep.arms), 'arm')}, {seeds}", ""]
+    lines += _table(
+        ("arm", "student", "parameters", "mult-adds", "epochs", "steps", "terms"),
+        [_row(arm.name, arm.run) for arm in (*sweep.teachers, *sweep.arms)],
+    )
+    lines.append("")
+    total = 0.0
+    tried: dict[tuple[Network, int, Machine], float] = {}
+    for level in levels:
+        for cohort in group(level, lambda run: machine_for(run, choices, runs_dir)):
+            seed = cohort.runs[0].seed
+            due = [run for run in cohort.runs if not is_finished(folder_of(runs_dir, run.name, fingerprint(run)))]
+            seconds = sum(_seconds(run, cohort.machine, tried) for run in due)
+            total += seconds
+            names = ", ".join(run.name for run in cohort.runs[:4]) + (" …" if len(cohort.runs) > 4 else "")
+            state = f"about {_time(seconds)}" if due else "finished"
+            size_and_seed = f"cohort of {len(cohort.runs)}, seed {seed}"
+            lines.append(f"{size_and_seed} ({names}): {state}; {_machine(cohort.machine)}")
+    lines += [
+        "",
+        f"{_count(len(runs), 'run')} in {runs_dir}; about {_time(total)} in all if nothing runs side by side.",
+    ]
+    return "\n".join(lines)
+
+
+def _row(name: str, run: Run) -> tuple[str, ...]:
+    found = size(run.student, shape_of(run.data))
+    terms = " → ".join(" + ".join(f"{t.weight:g} {t.key}" for t in stage.terms) for stage in run.stages)
+    epochs = " + ".join(str(stage.epochs) for stage in run.stages)
+    steps = f"{_steps(run):,}"
+    return name, run.student.name, f"{found['parameters']:,}", f"{found['mult_adds']:,}", epochs, steps, terms
+
+
+def _train_images(data: Data) -> int:
+    count = len(data.arrays.y_train) if data.arrays is not None else info(data.name).train
+    return count - int(count * data.validation)
+
+
+def _steps(run: Run) -> int:
+    whole, rest = divmod(_train_images(run.data), run.batch_size)
+    return run.epochs * (whole + (rest > 1))
+
+
+def _seconds(run: Run, machine: Machine, tried: dict[tuple[Network, int, Machine], float]) -> float:
+    """An estimate from a few steps on zeros; the teacher's pass and evaluation are not in it."""
+    key = (run.student, run.batch_size, machine)
+    if key not in tried:
+        tried[key] = _step(run, machine)
+    return tried[key] * _steps(run)
+
+
+def _step(run: Run, machine: Machine) -> float:
+    """Seconds of one step of the student alone."""
+    machine.activate()
+    student = machine.place(build(run.student)).train()
+    inputs = torch.zeros(run.batch_size, *shape_of(run.data), device=machine.device)
+    started = 0.0
+    for step in range(TRIED_STEPS + 1):
+        if step == 1:  # The first one warms up.
+            started = time.perf_counter()
+        with machine.autocast():
+            student(inputs).float().sum().backward()
+    return (time.perf_counter() - started) / TRIED_STEPS
+
+
+def _machine(machine: Machine) -> str:
+    compiled = ", compiled" if machine.compile else ""
+    return f"{machine.device}, {machine.precision}, {machine.threads} thread{'s' * (machine.threads > 1)}{compiled}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
+    ]

@@ -1,0 +1,132 @@
+"""A run as plain data, and its identity."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from potstill import record
+from potstill.checkpoint import read_weights
+from potstill.codec import digest, encode
+from potstill.data import Data, content
+from potstill.errors import UserError
+from potstill.machine import Precision
+from potstill.models import Network, build
+from potstill.stage import Stage
+from potstill.teacher import Teacher
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training: student, teacher, data, stages, seed.
+
+    Attributes:
+        name: A label for folders and tables; no part of the identity.
+        student: The network that is trained.
+        data: What it learns from.
+        stages: One after the other.
+        teacher: Who teaches; None for learning from labels alone.
+        batch_size: Images per step.
+        seed: Of everything random but the views (see `Data.sharing`) and the validation split.
+        precision: "auto", "fp32" or "bf16" (see `potstill.machine`).
+        deterministic: Whether only deterministic kernels may run, which matters on CUDA.
+    """
+
+    name: str
+    student: Network
+    data: Data
+    stages: tuple[Stage, ...]
+    teacher: Teacher | None = None
+    batch_size: int = 64
+    seed: int = 0
+    precision: Precision = "auto"
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise UserError(f"The run {self.name!r} has no stages; give it at least one.")
+        if self.batch_size < 2:
+            raise UserError(f"The batch size is {self.batch_size}; expected at least 2 images.")
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise UserError(f"The precision is {self.precision!r}; expected auto, fp32 or bf16.")
+        for stage in self.stages:
+            if stage.stop is not None and self.data.validation == 0:
+                raise UserError(
+                    f"Early stopping of {self.name!r} watches the validation split, but there is none; "
+                    "give the data validation=0.1, say."
+                )
+            for term in stage.terms:
+                if term.needs_teacher and self.teacher is None:
+                    raise UserError(
+                        f"The term {term.key!r} of {self.name!r} compares with a teacher, but the run has none; "
+                        "give it one, or leave the term out."
+                    )
+
+    @property
+    def epochs(self) -> int:
+        """Length of all stages together, unless one stops early."""
+        return sum(stage.epochs for stage in self.stages)
+
+    def lasting(self, epochs: int) -> "Run":
+        """The same run with another total length: stages in proportion, each at least 1; the teacher's stay."""
+        if epochs < 1:
+            raise UserError(f"--epochs is {epochs}; expected a whole number ≥ 1.")
+        whole = self.epochs
+        return replace(self, stages=tuple(s.scaled(max(round(s.epochs * epochs / whole), 1)) for s in self.stages))
+
+
+@dataclass(frozen=True)
+class ResultOf(Teacher):
+    """The student of another run, trained first if it was not yet, once for all who name it."""
+
+    run: Run
+
+    @property
+    def network(self) -> Network:
+        """The other run's student."""
+        return self.run.student
+
+    def identity(self) -> str:
+        """The other run's fingerprint."""
+        return fingerprint(self.run)
+
+    def load(self, runs_dir: Path) -> nn.Module:
+        """The trained network, as it was after its last epoch.
+
+        Raises:
+            UserError: the run is not finished, or diverged.
+        """
+        folder = record.folder_of(runs_dir, self.run.name, self.identity())
+        result = record.read_json(folder / "result.json")
+        if result is None or result["status"] != "finished":
+            state = "is not finished" if result is None else "diverged"
+            raise UserError(
+                f"The teacher's run in {folder} {state}; train it first, or delete the folder to try again."
+            )
+        network = build(self.run.student)
+        network.load_state_dict(read_weights(folder / "student.safetensors"))
+        return network
+
+
+def result_of(run: Run) -> ResultOf:
+    """The student of `run` as a teacher."""
+    return ResultOf(run)
+
+
+def fingerprint(run: Run) -> str:
+    """The run's identity: 64 hexadecimal digits over everything that decides what it learns.
+
+    In it: student, teacher (by its own fingerprint or weights), data by content, stages, batch size, seed, views,
+    requested precision, determinism. Not in it: the name, folders, device, threads, compilation, cohort.
+    """
+    return digest(identity(run))
+
+
+def identity(run: Run) -> dict[str, Any]:
+    """What the fingerprint is taken of."""
+    spec = encode(run)
+    del spec["name"]
+    spec["teacher"] = None if run.teacher is None else run.teacher.identity()
+    spec["data"]["content"] = content(run.data)
+    return spec

@@ -1,0 +1,299 @@
+"""One run under way: its stages, its learner, and what it writes into its folder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import safetensors.numpy
+import torch
+from torch import Tensor, nn
+
+from potstill import checkpoint, evaluate, record
+from potstill.codec import encode
+from potstill.data import Resident, Split
+from potstill.evaluate import Judged
+from potstill.learner import Learner
+from potstill.machine import Machine, describe, differences
+from potstill.models import aliases, build, summarize
+from potstill.objective import Objective, dry_run, learn
+from potstill.run import Run, fingerprint
+from potstill.seeds import fold
+from potstill.taps import trace
+from potstill.teacher import Source, chunks
+from potstill.term import Plan
+from potstill.types import Batch, Trace
+
+
+@dataclass
+class Standing:
+    """Where a run stands between epochs, beside its learner: all of it plain values that a checkpoint carries."""
+
+    step: int = 0
+    epoch: int = 0
+    stage: int = 0
+    seconds: float = 0.0
+    metrics_length: int = 0
+    watched: float | None = None  # Best value of what early stopping monitors.
+    patience_used: int = 0
+    best_accuracy: float | None = None  # On the validation split.
+    best_epoch: int | None = None
+
+
+class Training:
+    """One run of a cohort, from its first step to its result, continued where a checkpoint left it."""
+
+    def __init__(
+        self,
+        run: Run,
+        folder: Path,
+        resident: Resident,
+        source: Source | None,
+        machine: Machine,
+    ):
+        self.run = run
+        self.folder = folder
+        self.at = Standing()
+        self.done = False
+        self._resident = resident
+        self._source = source
+        self._machine = machine
+        self._best: dict[str, Tensor] = {}
+        self.steps_per_epoch = steps_per_epoch(resident.train, run.batch_size)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(fold(run.seed, "student"))
+            student = build(run.student)
+        self._student = machine.place(student)
+        self._tracer = trace(self._student, aliases=aliases(student), compile=machine.compile)
+        self._learned = nn.ModuleDict()
+        if len(run.stages) > 1:
+            self._rehearse()
+        self._enter(0)
+
+    # What the cohort asks.
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the present stage looks at the outside teacher."""
+        return any(term.needs_teacher for term in self._learner.stage.terms)
+
+    @property
+    def teacher_taps(self) -> tuple[str, ...]:
+        """The teacher's activations that the present stage looks at."""
+        return tuple(tap for term in self._learner.stage.terms for tap in term.teacher_taps)
+
+    def step(self, batch: Batch, teacher: Trace | None, step: int) -> None:
+        """Take step number `step` of the cohort; one that this run has had already is left out."""
+        if step == self.at.step:
+            self._learner.step(batch, teacher, step)
+            self.at.step += 1
+
+    def judge(self, judged: Judged, batch: Batch, teacher: Trace | None) -> None:
+        """Count one validation batch."""
+        losses, logits = self._learner.judge(batch, teacher, self.at.step)
+        judged.add(losses, logits, batch.labels)
+
+    def end_epoch(self, judged: Judged | None) -> None:
+        """Write the epoch down, then go on to the next epoch, the next stage, or the end."""
+        validation = None if judged is None else judged.means()
+        if not self._learner.finite() or not (judged is None or judged.finite()):
+            return self._diverge(f"a loss was no longer a finite number in epoch {self.at.epoch + 1}")
+        self.at.epoch += 1
+        line = {
+            "epoch": self.at.epoch,
+            "stage": self._learner.stage.name,
+            "stage_index": self.at.stage,
+            "step": self.at.step,
+            "learning_rate": self._learner.learning_rate,
+            "seconds": round(self.at.seconds, 3),
+            "train": self._learner.means(),
+            "validation": validation,
+        }
+        self.at.metrics_length = record.append_line(self.folder / "metrics.jsonl", line)
+        self._keep_best(validation)
+        stopped = validation is not None and self._patience_is_out(validation)
+        self._learner.begin_epoch()
+        if stopped or self._learner.epochs_done == self._learner.stage.epochs:
+            if self.at.stage + 1 == len(self.run.stages):
+                self._finish()
+            else:
+                self._enter(self.at.stage + 1)
+
+    def save(self) -> None:
+        """Write a checkpoint, unless something is no longer a finite number."""
+        tensors, values = self._learner.state()
+        tensors |= {f"best.{name}": value for name, value in self._best.items()}
+        if all(value.isfinite().all() for value in tensors.values() if value.is_floating_point()):
+            checkpoint.write(
+                self.folder / "checkpoint.safetensors", tensors, {"at": self.at.__dict__, "learner": values}
+            )
+
+    # Stages.
+
+    def _rehearse(self) -> None:
+        """Enter every stage once, so that what does not fit is told before anything is trained."""
+        for place in range(len(self.run.stages)):
+            self._enter(place)
+        self._learned = nn.ModuleDict()
+
+    def _enter(self, place: int) -> None:
+        """Begin stage number `place`; what earlier stages learned stays, by name."""
+        stage = self.run.stages[place]
+        teacher = None if self._source is None else self._source.network
+        seen_student, seen_teacher = dry_run(
+            self._student,
+            [tap for term in stage.terms for tap in term.student_taps],
+            teacher,
+            [tap for term in stage.terms for tap in term.teacher_taps],
+            self._resident.shape,
+            self._resident.classes,
+        )
+        labels = self._resident.train.labels
+        plan = Plan(self._student, teacher, self.run.batch_size, self._resident.classes, labels)
+        learn(stage.terms, self._learned, seen_student, seen_teacher, plan, self.run.seed)
+        self._machine.place(self._learned)
+        self._learner = Learner(
+            Objective(self._student, self._learned, stage.terms, self._tracer),
+            stage,
+            self._machine,
+            seed=self.run.seed,
+            steps_per_epoch=self.steps_per_epoch,
+        )
+        self.at.stage = place
+        self.at.watched, self.at.patience_used = None, 0
+
+    def _patience_is_out(self, validation: Mapping[str, Any]) -> bool:
+        stop = self._learner.stage.stop
+        if stop is None:
+            return False
+        value = validation[stop.monitor.removeprefix("validation_")]
+        if stop.improved(value, self.at.watched):
+            self.at.watched, self.at.patience_used = value, 0
+        else:
+            self.at.patience_used += 1
+        return self.at.patience_used >= stop.patience
+
+    def _keep_best(self, validation: Mapping[str, Any] | None) -> None:
+        if validation is not None and (self.at.best_accuracy is None or validation["accuracy"] > self.at.best_accuracy):
+            self.at.best_accuracy, self.at.best_epoch = validation["accuracy"], self.at.epoch
+            self._best = {name: value.detach().clone() for name, value in self._student.state_dict().items()}
+
+    # The folder.
+
+    def open(self, environment: Mapping[str, Any], teacher_accuracy: float | None) -> None:
+        """Make the folder, or go on in it from its checkpoint.
+
+        Args:
+            environment: What `env.json` shall say beside the machine.
+            teacher_accuracy: What the gate measured, for the result.
+        """
+        self._teacher_accuracy = teacher_accuracy
+        record.make_folder(self.folder)
+        for half_written in self.folder.glob("*.tmp"):
+            half_written.unlink()
+        now: record.Json = {**describe(self._machine), **environment}
+        before = record.read_json(self.folder / "env.json")
+        self._continue()
+        if before is None or not self.at.step:
+            specification = {"fingerprint": fingerprint(self.run), "name": self.run.name, "run": encode(self.run)}
+            versions = {"format": record.FORMAT, "version": now["versions"]["potstill"]}
+            record.write_json(self.folder / "run.json", {**versions, **specification})
+            record.write_json(self.folder / "summary.json", self._summary())
+            before = cast(record.Json, {**now, "resumed": []})
+            record.write_json(self.folder / "env.json", before)
+        elif unlike := differences(before, now):
+            before["resumed"].append({"step": self.at.step, "differences": unlike})
+            record.write_json(self.folder / "env.json", before)
+        self._bitwise = not before["resumed"]
+
+    def _continue(self) -> None:
+        loaded = checkpoint.read(self.folder / "checkpoint.safetensors")
+        if loaded is not None:
+            tensors, values = loaded
+            for place in range(1, values["at"]["stage"] + 1):  # Earlier stages' learned parts live on.
+                self._enter(place)
+            self.at = Standing(**values["at"])
+            self._best = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
+            self._learner.load({n: t for n, t in tensors.items() if not n.startswith("best.")}, values["learner"])
+        record.cut(self.folder / "metrics.jsonl", self.at.metrics_length)
+
+    def _summary(self) -> dict[str, Any]:
+        shape = self._resident.shape
+        teacher = self.run.teacher
+        return {
+            "student": summarize(self._student, shape, self.run.student.name),
+            "teacher": None
+            if self._source is None or teacher is None
+            else summarize(self._source.network, shape, teacher.network.name),
+        }
+
+    def _finish(self) -> None:
+        test = self._resident.test
+        logits = self._predict(self._student.state_dict())
+        if not logits.isfinite().all():
+            return self._diverge("the logits of the test images were no longer finite numbers after the last epoch")
+        teacher = None if self._source is None else self._source.answers(test)
+        measured = evaluate.measure(logits, test.labels, teacher)
+        best = None
+        if self._best:
+            best = evaluate.accuracy(self._predict(self._best), test.labels)
+            checkpoint.write(self.folder / "best.safetensors", self._best)
+        checkpoint.write(self.folder / "student.safetensors", self._student.state_dict())
+        predictions = {
+            "logits": logits.cpu().numpy().astype(np.float16),
+            "labels": test.labels.cpu().numpy(),
+        }
+        record.write_bytes(self.folder / "predictions.safetensors", safetensors.numpy.save(predictions))
+        last = measured["test_accuracy"]
+        gap = None if best is None or last is None else best - last
+        self._close("finished", None, {**measured, "best_validation_test_accuracy": best, "best_last_gap": gap})
+
+    def _predict(self, weights: Mapping[str, Tensor]) -> Tensor:
+        return evaluate.predict(
+            self._student, weights, self._tracer, chunks(self._resident, self._resident.test), self._machine
+        )
+
+    def _diverge(self, what: str) -> None:
+        names = ("test_accuracy", "test_nll", "ece", "agreement", "kl_to_teacher")
+        unmeasured: dict[str, Any] = dict.fromkeys((*names, "best_validation_test_accuracy", "best_last_gap"))
+        self._close("diverged", f"{what}; try a lower learning rate.", unmeasured)
+
+    def _teacher_passes(self) -> float:
+        """Passes of the teacher per step, in the mean: those that filled its memory are spread over the training."""
+        needed = any(term.needs_teacher for stage in self.run.stages for term in stage.terms)
+        if self._source is None or not needed or self._resident.augment is None:
+            return 0.0
+        epochs = max(self.at.epoch, 1)
+        return min(self._source.views, epochs) / epochs if self._source.remembers else 1.0
+
+    def _close(self, status: str, reason: str | None, measured: Mapping[str, Any]) -> None:
+        summary = record.read_json(self.folder / "summary.json") or self._summary()
+        result = {
+            "status": status,
+            "reason": reason,
+            "seed": self.run.seed,
+            "epochs": self.at.epoch,
+            "steps": self.at.step,
+            "seconds": round(self.at.seconds, 3),
+            **measured,
+            "best_validation_epoch": self.at.best_epoch,
+            "parameters": summary["student"]["parameters"],
+            "extra_parameters": 0,
+            "mult_adds": summary["student"]["mult_adds"],
+            "views_per_step": 1,
+            "forwards_per_step": round(1 + self._teacher_passes(), 3),
+            "backwards_per_step": 1,
+            "teacher": None if self.run.teacher is None else self.run.teacher.identity(),
+            "teacher_accuracy": self._teacher_accuracy,
+            "bitwise": self._bitwise,
+        }
+        record.write_json(self.folder / "result.json", result)
+        (self.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+        self.done = True
+
+
+def steps_per_epoch(train: Split, batch_size: int) -> int:
+    """Batches of an epoch: a short last one counts, unless it is a single image, which batch norm cannot train on."""
+    whole, rest = divmod(len(train), batch_size)
+    return whole + (rest > 1)

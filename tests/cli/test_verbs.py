@@ -1,0 +1,222 @@
+"""What the verbs do when nothing is wrong with what was asked for."""
+
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from potstill import __version__, recipes
+from potstill.cli import main
+from potstill.commands import Flags
+
+from .screen import flat, refused
+
+
+def test_a_finished_run_is_left_alone_and_more_seeds_are_added(place: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["run", "mine.py:right"]) == 0
+    assert "right (seed 0): 19 steps" in capsys.readouterr().out
+    (first,) = place.glob("runs/right-*")
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in first.iterdir()}
+    assert main(["run", "mine.py:right", "--runs-dir", "runs"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "All 1 runs are finished already; delete their folders in runs to run again.",
+        "potstill report runs/mine.py-right.sweep.json",
+    ]
+    assert main(["run", "mine.py:right", "--seeds", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "right (seed 1): 19 steps" in out
+    assert "seed 0" not in out
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in first.iterdir()} == before
+    assert len(list(place.glob("runs/right-*/result.json"))) == 2
+
+
+def test_a_sweep_names_its_recipe_without_the_folders_of_this_machine(place: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["run", str(place / "mine.py:right"), "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert json.loads((place / "runs" / "mine.py-right.sweep.json").read_text())["recipe"] == "mine.py:right"
+
+
+def test_a_student_that_diverges_is_status_1_and_the_others_finish(place: Path, capsys: pytest.CaptureFixture[str]):
+    sentence = refused(capsys, ["run", "mine.py:diverges"], status=1)
+    assert sentence == "1 of 2 runs failed: bad (seed 0) diverged."
+    told = {path.parent.name[:4]: json.loads(path.read_text()) for path in place.glob("runs/*/result.json")}
+    assert told["good"]["status"] == "finished"
+    assert told["bad-"]["status"] == "diverged"
+    assert refused(capsys, ["run", "mine.py:diverges"], status=1) == sentence
+
+
+def test_students_of_a_teacher_that_diverged_do_not_begin(place: Path, capsys: pytest.CaptureFixture[str]):
+    sentence = refused(capsys, ["run", "mine.py:orphans"], status=1)
+    assert sentence == "1 of 2 runs failed: 1 not begun, for the teacher bad diverged."
+    assert len(list(place.glob("runs/good-*/result.json"))) == 1
+    assert not list(place.glob("runs/orphan-*"))
+
+
+def process(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "potstill.cli", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+def test_a_process_exits_with_the_status_and_its_piped_output_is_plain(place: Path):
+    mistake = process("run", "digits:quickstrt", cwd=place)
+    assert (mistake.returncode, mistake.stdout) == (2, "")
+    assert mistake.stderr == "potstill: There is no recipe 'digits:quickstrt'; did you mean 'digits:quickstart'?\n"
+    # Colours that were asked for elsewhere are no reason for escape codes in a log.
+    done = process("run", "mine.py:diverges", cwd=place, TERM="xterm-256color", COLORTERM="truecolor")
+    assert done.returncode == 1, done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    assert done.stdout.splitlines()[0] == "good, bad (seed 0): 19 steps"
+    assert done.stdout.splitlines()[-1] == "potstill report runs/mine.py-diverges.sweep.json"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["--version"],
+        ["run", "--help"],
+        ["run", "digits:quickstart", "--help"],
+        ["show", "mnist:hinton", "--help"],
+        ["run", "digits:quickstart", "--temprature", "2"],
+        ["run", "digits:quickstrt"],
+        ["report", "--help"],
+        ["report", "runs", "--save", "saved"],
+    ],
+    ids=" ".join,
+)
+def test_what_trains_nothing_does_not_import_torch(words: list[str], finished: Path):
+    program = (
+        "import sys\n"
+        "from potstill.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({name.partition('.')[0] for name in sys.modules} & {'torch', 'torchvision', 'lightning_fabric'}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False, cwd=finished
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_top_level_help_names_every_verb(capsys: pytest.CaptureFixture[str]):
+    assert main([]) == main(["--help"]) == 0
+    told = capsys.readouterr().out
+    for verb in ("run RECIPE", "show RECIPE", "list", "report RUNS..."):
+        assert f"\n  {verb} " in told
+    assert "Exit status: 0 done, 1 a run failed" in told
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"potstill {__version__}\n"
+
+
+def documented(docstring: str, head: str) -> dict[str, str]:
+    """Names and texts of a docstring's `Args:` or `Attributes:`."""
+    _, _, part = inspect.cleandoc(docstring).partition(f"{head}:\n")
+    entries = re.findall(r"^    (\w+): (.*(?:\n      .*)*)", part, re.MULTILINE)
+    return {name: flat(text) for name, text in entries}
+
+
+@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("verb", ["run", "show"])
+def test_the_help_of_every_recipe_explains_every_flag(verb: str, name: str, capsys: pytest.CaptureFixture[str]):
+    recipe = recipes.find(name)
+    with pytest.raises(SystemExit) as end:
+        main([verb, name, "--help"])
+    assert end.value.code == 0
+    told = flat(capsys.readouterr().out)
+    own, common = documented(recipe.__doc__ or "", "Args"), documented(Flags.__doc__ or "", "Attributes")
+    assert set(own) == set(inspect.signature(recipe).parameters)
+    assert len(common) == 13
+    for parameter, text in {**own, **common}.items():
+        assert f"--{parameter.replace('_', '-')}" in told
+        assert text.strip() in told
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_the_plan_of_every_recipe_is_shown_without_data(name: str, place: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["show", name, "--seeds", "2"]) == 0
+    told = capsys.readouterr().out
+    first, _, head = told.splitlines()[:3]
+    assert re.fullmatch(rf"{name}: \d+ arms?, seeds (\d+)…(\d+)", first)
+    for column in ("arm", "student", "parameters", "mult-adds", "epochs", "steps", "terms"):
+        assert column in head.split()
+    assert re.search(r"^cohort of \d+, seed \d+ \(.*\): about .*; cpu, fp32, \d+ threads?$", told, re.MULTILINE)
+    assert re.search(r"^\d+ runs in runs; about .* in all if nothing runs side by side\.$", told, re.MULTILINE)
+    assert not (place / "runs").exists()
+    assert not list((place / "empty").iterdir())
+
+
+def test_the_plan_says_what_is_finished(finished: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["show", str(finished / "finished.py:right"), "--runs-dir", str(finished / "runs")]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("finished.py:right: 1 arm, seed 0\n")
+    assert "cohort of 1, seed 0 (right): finished; cpu, fp32, 1 thread" in told
+
+
+def test_the_list_as_json_holds_what_a_choice_needs(capsys: pytest.CaptureFixture[str]):
+    assert main(["list", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert list(told) == ["recipes", "methods", "models", "data"]
+    assert [entry["name"] for entry in told["recipes"]] == list(recipes.names())
+    assert all(entry["title"].endswith(".") for entry in told["recipes"])
+    kd = next(entry for entry in told["methods"] if entry["term"] == "KD")
+    assert kd == {
+        "name": "kd",
+        "term": "KD",
+        "knowledge": "response",
+        "modes": ["offline"],
+        "citation": "Hinton, Vinyals, Dean 2015, arXiv:1503.02531",
+    }
+    assert {"resnet8x4", "wrn_40_2", "torchvision:NAME"} <= {entry["name"] for entry in told["models"]}
+    cifar = next(entry for entry in told["data"] if entry["name"] == "cifar100")
+    assert {key: cifar[key] for key in ("classes", "shape", "train", "test")} == {
+        "classes": 100,
+        "shape": [3, 32, 32],
+        "train": 50_000,
+        "test": 10_000,
+    }
+
+
+def test_the_list_for_a_person_has_a_line_for_each(capsys: pytest.CaptureFixture[str]):
+    assert main(["list"]) == 0
+    told = capsys.readouterr().out
+    for name in recipes.names():
+        assert re.search(rf"^  {name} +\S.*\.$", told, re.MULTILINE)
+    assert re.search(r"^  kd +response, offline: Hinton", told, re.MULTILINE)
+    assert "Digits (UCI, scikit-learn): 1,197 + 600 images of 1 × 8 × 8, 10 classes" in told
+
+
+def test_a_report_is_written_where_it_was_asked_for(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out, saved = tmp_path / "out", tmp_path / "saved"
+    assert main(["report", str(finished / "runs"), "--out", str(out), "--save", str(saved)]) == 0
+    assert capsys.readouterr().out == f"{out / 'report.html'}\n"
+    assert sorted(path.name for path in out.iterdir()) == ["report.html", "report.md"]
+    assert sorted(path.name for path in saved.iterdir()) == ["finished.py-right.json", "finished.py-right.md"]
+
+
+def test_common_flags_change_the_students_and_no_teacher():
+    from potstill.commands import planned
+
+    plain = planned(recipes.find("digits:quickstart"), {}, Flags())
+    flags = Flags(seeds=2, epochs=5, views="per-seed", precision="bf16", deterministic=True)
+    turned = planned(recipes.find("digits:quickstart"), {}, flags)
+    assert turned.seeds == plain.seeds[:2]
+    assert turned.teachers == plain.teachers
+    for arm in turned.arms:
+        assert (arm.run.epochs, arm.run.data.sharing, arm.run.precision) == (5, "per-seed", "bf16")
+        assert arm.run.deterministic
+        assert arm.run.teacher.run == plain.teachers[0].run
+    assert planned(recipes.find("digits:quickstart"), {}, Flags(seed=9)).seeds == (9,)
+    few = planned(recipes.find("digits:quickstart"), {}, Flags(views="7"))
+    assert {(arm.run.data.views, arm.run.data.sharing) for arm in few.arms} == {(7, "shared")}
