@@ -37,7 +37,7 @@ def _told(entry: dict[str, Any]) -> str:
     if "title" in entry:
         return entry["title"]
     if "knowledge" in entry:
-        return f"{entry['knowledge']}, {'/'.join(entry['modes'])}: {entry['citation']}"
+        return f"{entry['term']}, {entry['knowledge']}, {'/'.join(entry['modes'])}: {entry['citation']}"
     if "shape" in entry:
         shape = " × ".join(map(str, entry["shape"]))
         return f"{entry['set']}: {entry['train']:,} + {entry['test']:,} images of {shape}, {entry['classes']} classes"

@@ -25,9 +25,12 @@ _OUT = -1e30
 
 
 def standardize(logits: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
-    """Each image's logits with mean 0 and (unbiased) standard deviation 1: (z − mean)/(std + 1e-7) over classes."""
-    z = precise(logits)
-    return (z - z.mean(1, keepdim=True)) / (z.std(1, keepdim=True) + 1e-7)
+    """Each image's logits with mean 0 and (unbiased) standard deviation 1: (z − mean)/(std + 1e-7) over classes.
+
+    Equal logits (up to rounding) become zeros without a gradient: it would be 1e7.
+    """
+    spread, length, flat = _centred(precise(logits))
+    return spread / (length / (logits.shape[1] - 1) ** 0.5 + 1e-7).masked_fill(flat, torch.inf)[:, None]
 
 
 def log_softened(
@@ -62,6 +65,14 @@ def log_binary(log_probabilities: Float[Tensor, "n k"], labels: Int[Tensor, " n"
     return torch.stack([at_label(log_probabilities, labels), rest], dim=1)
 
 
+def _centred(values: Float[Tensor, "n k"]) -> tuple[Float[Tensor, "n k"], Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    """Rows without their mean, how long they then are, and whether that is rounding alone."""
+    spread = values - values.mean(1, keepdim=True)
+    length = cast(Tensor, torch.linalg.vector_norm(spread, dim=1))
+    noise = 8 * torch.finfo(values.dtype).eps * values.detach().abs().amax(1)
+    return spread, length, length <= noise
+
+
 # Divergences.
 
 
@@ -92,14 +103,6 @@ def pearson(first: Float[Tensor, "n k"], second: Float[Tensor, "n k"]) -> Float[
     """
     (a, long_a, flat_a), (b, long_b, flat_b) = _centred(first), _centred(second)
     return (a * b).sum(1) / (long_a * long_b + 1e-8).masked_fill(flat_a | flat_b, torch.inf)
-
-
-def _centred(values: Float[Tensor, "n k"]) -> tuple[Float[Tensor, "n k"], Float[Tensor, " n"], Bool[Tensor, " n"]]:
-    """Rows without their mean, how long they then are, and whether that is rounding alone."""
-    spread = values - values.mean(1, keepdim=True)
-    length = cast(Tensor, torch.linalg.vector_norm(spread, dim=1))
-    noise = 8 * torch.finfo(values.dtype).eps * values.detach().abs().amax(1)
-    return spread, length, length <= noise
 
 
 # From values per image to a loss.

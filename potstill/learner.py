@@ -46,12 +46,13 @@ class Learner:
             teacher: What the outside teacher said about it, where a term asks.
             step: Steps since the run began; the generator is seeded by it, so dropout needs no memory.
         """
-        torch.manual_seed(fold(self._seed, "step", step))
+        self._machine.seed(fold(self._seed, "step", step))
         progress = self._progress(step)
         rate = self.stage.optimizer.learning_rate * self.stage.schedule.factor(progress.epoch, progress.epochs)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.objective.train()
+        if not self.objective.training:
+            self.objective.train()
         with self._machine.autocast():
             losses, logits = self.objective(batch, teacher, progress)
         total = weighted_sum(losses, self.stage.terms, progress)
@@ -68,7 +69,7 @@ class Learner:
         Returns:
             The loss of each term and, under "loss", what they sum to with their weights; and float32 logits.
         """
-        torch.manual_seed(fold(self._seed, "judge", step))
+        self._machine.seed(fold(self._seed, "judge", step))
         progress = self._progress(step)
         self.objective.eval()
         with self._machine.autocast():

@@ -1,5 +1,6 @@
 """A run as plain data, and its identity."""
 
+import inspect
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from torch import nn
 
 from potstill import record
 from potstill.checkpoint import read_weights
-from potstill.codec import digest, encode
+from potstill.codec import class_path, digest, encode
 from potstill.data import Data, content
 from potstill.errors import UserError
 from potstill.machine import Precision
@@ -117,8 +118,9 @@ def result_of(run: Run) -> ResultOf:
 def fingerprint(run: Run) -> str:
     """The run's identity: 64 hexadecimal digits over everything that decides what it learns.
 
-    In it: student, teacher (by its own fingerprint or weights), data by content, stages, batch size, seed, views,
-    requested precision, determinism. Not in it: the name, folders, device, threads, compilation, cohort.
+    In it: student, teacher (by its own fingerprint or weights), data by content, stages (with the source of terms from
+    outside the package), batch size, seed, views, requested precision, determinism. Not in it: the name, folders,
+    device, threads, compilation, cohort.
     """
     return digest(identity(run))
 
@@ -129,4 +131,14 @@ def identity(run: Run) -> dict[str, Any]:
     del spec["name"]
     spec["teacher"] = None if run.teacher is None else run.teacher.identity()
     spec["data"]["content"] = content(run.data)
-    return spec
+    own = {type(term) for stage in run.stages for term in stage.terms}
+    sources = {class_path(kind): _source(kind) for kind in own if not kind.__module__.startswith("potstill.")}
+    return spec | {"sources": sources} if sources else spec
+
+
+def _source(kind: type) -> str:
+    """The text of a class outside the package, so that a term that was edited is another run; empty if it has none."""
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):
+        return ""

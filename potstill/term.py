@@ -36,6 +36,7 @@ class Plan(NamedTuple):
         batch_size: Images per step.
         classes: K.
         labels: Labels of the training images, (n,), in the order of the training split.
+        index: Their places in the published split, (n,), as `Batch.index` has them.
     """
 
     student: nn.Module
@@ -43,6 +44,7 @@ class Plan(NamedTuple):
     batch_size: int
     classes: int
     labels: Tensor
+    index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -149,8 +149,8 @@ class Training:
             self._resident.shape,
             self._resident.classes,
         )
-        labels = self._resident.train.labels
-        plan = Plan(self._student, teacher, self.run.batch_size, self._resident.classes, labels)
+        train = self._resident.train
+        plan = Plan(self._student, teacher, self.run.batch_size, self._resident.classes, train.labels, train.index)
         learn(stage.terms, self._learned, seen_student, seen_teacher, plan, self.run.seed)
         self._machine.place(self._learned)
         self._learner = Learner(

@@ -1,12 +1,14 @@
 """The measuring itself: order, statistics, and what is written down. No figure of a real machine is asserted."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import steps
+from benchmarks import memory, steps
 from benchmarks.__main__ import add, main
 from benchmarks.machine import conditions, slug
 from benchmarks.timing import Row, Table, in_turn
@@ -64,6 +66,27 @@ def test_the_machine_is_told() -> None:
     assert len(told["load"]) == 3
     assert slug().endswith(f"{told['threads']}-threads")
     assert set(slug()) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+def test_the_peak_of_a_loss_is_what_it_holds_at_one_time() -> None:
+    # Products of 10 MB, their squares, and the gradients of both: four at once, and little beside them.
+    code = (
+        "from benchmarks.memory import peak; "
+        "print(peak(lambda s, t: (s @ t.T).square().sum(), (1581, 4), 'cuda' if __import__('torch').cuda.is_available()"
+        " else 'cpu'))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert 19 < float(told.stdout) < 60
+
+
+def test_every_loss_of_the_memory_table_takes_what_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "POPULATION", 40)
+    monkeypatch.setattr(memory, "CLASSES", 4)
+    for losses, shape in ((memory.MAPS, (4, 3, 2, 2)), (memory.VECTORS, (4, 3))):
+        for loss in losses.values():
+            student = torch.randn(shape, requires_grad=True)
+            loss(student, torch.randn(shape)).backward()
+            assert student.grad is not None
 
 
 def test_an_unknown_measurement_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

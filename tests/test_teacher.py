@@ -174,7 +174,9 @@ def test_images_with_one_view_are_asked_about_once():
     assert source.passes == 4
 
 
-def test_a_training_asks_once_for_each_view_that_is_shown_unless_they_are_too_many(runs_dir: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_training_asks_once_for_each_view_that_is_shown_unless_they_are_too_many(
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
     from potstill import cohort, teacher
 
     made: list[Source] = []

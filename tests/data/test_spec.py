@@ -111,7 +111,7 @@ def test_a_pair_of_data_sets_equals_its_arrays():
     tensors = TensorDataset(torch.from_numpy(x), torch.from_numpy(y)), TensorDataset(*map(torch.from_numpy, (tx, ty)))
     assert content(Data.given(tensors)) == want
     pictures = [
-        Items([(Image.fromarray(image.transpose(1, 2, 0)), int(label)) for image, label in zip(xs, ys, strict=True)])
+        Items([(Image.fromarray(image.transpose(1, 2, 0)), int(label)) for image, label in zip(xs, ys, strict=True)])  # pyright: ignore[reportCallIssue]
         for xs, ys in ((x, y), (tx, ty))
     ]
     assert content(Data.given(pictures)) == want

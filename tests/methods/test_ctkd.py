@@ -16,7 +16,7 @@ from potstill.types import Trace
 
 def learned(term):
     z = response.logits(2, 3)
-    plan = Plan(build(Network("digits_mlp", 3, 1)), None, 2, 3, torch.tensor([0, 1, 2]))
+    plan = Plan(build(Network("digits_mlp", 3, 1)), None, 2, 3, torch.tensor([0, 1, 2]), torch.arange(3))
     part = term.build(Trace(z, {}), Trace(z, {}), plan)
     assert isinstance(part, Theta)
     return part

@@ -75,7 +75,9 @@ def trace(seed, n=5, k=4):
 
 def built(term, seed=0):
     torch.manual_seed(seed)
-    return term.build(trace(0, n=2), trace(1, n=2), Plan(nn.Identity(), None, 5, 4, torch.tensor([0, 1, 2, 3])))
+    return term.build(
+        trace(0, n=2), trace(1, n=2), Plan(nn.Identity(), None, 5, 4, torch.tensor([0, 1, 2, 3]), torch.arange(4))
+    )
 
 
 @pytest.mark.parametrize("student", [("stage1", "stage2", "stage3"), ("stage2",), ("tokens", "stage3")])

@@ -1,0 +1,79 @@
+"""Collaborative learning.
+
+Qiushan Guo, Xinjiang Wang, Yichao Wu, Zhipeng Yu, Ding Liang, Xiaolin Hu, Ping Luo: Online Knowledge Distillation
+via Collaborative Learning. CVPR 2020, section 3.
+
+Networks that learn together share one target, made of all their logits; each then has soft targets against it.
+
+Errata: the temperature and weight of the paper's soft targets are recalled, not checked; many implementations
+average the logits instead, which is none of the paper's rules.
+"""
+
+from typing import Literal, cast, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from potstill.divergence import at_label
+from potstill.errors import UserError
+from potstill.gram import precise
+
+Rule = Literal["naive", "minlogit", "linear"]
+
+
+@torch.no_grad()
+def kdcl_target(
+    logits: Float[Tensor, "m n k"], labels: Int[Tensor, " n"], *, rule: Rule = "naive"
+) -> Float[Tensor, "n k"]:
+    """The shared target: logits, without a gradient.
+
+    Args:
+        logits: Of each of the M networks.
+        labels: Classes of the images.
+        rule: "naive": the logits of the network with the least cross-entropy on the batch; "minlogit": the least
+            z − z(label) of all networks, class by class; "linear": the convex combination of the networks' logits
+            with the least cross-entropy on the batch.
+
+    Raises:
+        UserError: there is no such rule.
+    """
+    logits = precise(logits)
+    margins = torch.stack([z - at_label(z, labels)[:, None] for z in logits])
+    if rule == "naive":
+        return logits.index_select(0, margins.logsumexp(2).mean(1).argmin()[None])[0]
+    if rule == "minlogit":
+        return margins.amin(0)
+    if rule == "linear":
+        return torch.einsum("m,mnk->nk", _convex(margins).to(logits.dtype), logits)
+    raise UserError(f"The rule is {rule!r}; expected {', '.join(get_args(Rule))}.")
+
+
+def _convex(margins: Float[Tensor, "m n k"]) -> Float[Tensor, " m"]:
+    """The weights w ≥ 0, Σw = 1, with the least mean of logsumexp_k Σ_m w_m · margins: Newton's steps, damped.
+
+    A barrier −μ Σ log w keeps them positive and fades; the number of steps is fixed, so the device is never waited for.
+    """
+    u = margins if margins.device.type == "mps" else margins.double()
+    w = u.new_full((len(u),), 1 / len(u))
+    shares = 0.5 ** torch.arange(12, dtype=u.dtype, device=u.device)
+    for step in range(60):
+        barrier = 0.5**step
+        delta = _newton(u, w, barrier)
+        room = torch.where(delta < 0, -0.9 * w / delta, 1.0).amin().clamp(max=1)
+        tried = w + (room * shares)[:, None] * delta
+        value = torch.einsum("tm,mnk->tnk", tried, u).logsumexp(2).mean(1) - barrier * tried.log().sum(1)
+        w = tried.index_select(0, value.argmin()[None])[0]
+    return w
+
+
+def _newton(u: Float[Tensor, "m n k"], w: Float[Tensor, " m"], barrier: float) -> Float[Tensor, " m"]:
+    """The step to the minimum of the parabola at `w`, among those that keep the sum of the weights."""
+    p = torch.einsum("m,mnk->nk", w, u).softmax(1)
+    mean = torch.einsum("nk,mnk->mn", p, u)
+    spread = u - mean[:, :, None]
+    hessian = torch.einsum("nk,ank,bnk->ab", p, spread, spread) / len(p) + (barrier / w.square()).diag()
+    uphill = mean.mean(1) - barrier / w
+    solved = cast(Tensor, torch.linalg.solve_ex(hessian, torch.stack([-uphill, torch.ones_like(w)], 1))[0])
+    down, even = solved.unbind(1)
+    return down - even * (down.sum() / even.sum())
