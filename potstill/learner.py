@@ -51,8 +51,7 @@ class Learner:
         rate = self.stage.optimizer.learning_rate * self.stage.schedule.factor(progress.epoch, progress.epochs)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        if not self.objective.training:
-            self.objective.train()
+        self.objective.train()
         with self._machine.autocast():
             losses, logits = self.objective(batch, teacher, progress)
         total = weighted_sum(losses, self.stage.terms, progress)

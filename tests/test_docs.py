@@ -1,6 +1,7 @@
 """What the README and the documentation show is tried: Python is executed, commands are run or at least planned."""
 
 import importlib
+import itertools
 import re
 import shlex
 import shutil
@@ -180,3 +181,16 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert "<td>1,233,540</td>" in (tmp_path / "models" / "index.html").read_text()
     outside = [page for page in tmp_path.rglob("*.html") if re.search(r'(src|href)="https?://', page.read_text())]
     assert not outside, "The site asks another host for something."
+
+
+def test_the_readmes_table_is_the_recorded_one():
+    """Arm, measured and published are the first cells of the saved table's rows."""
+    readme = (ROOT / "README.md").read_text().splitlines()
+    start = readme.index("| arm | test accuracy, % | published, % |")
+    shown = [
+        line.removesuffix("|") for line in itertools.takewhile(lambda line: line.startswith("|"), readme[start + 2 :])
+    ]
+    saved = (ROOT / "results" / "mnist-hinton.md").read_text().splitlines()
+    assert len(shown) == 5
+    for row in shown:
+        assert any(line.startswith(row) for line in saved), row

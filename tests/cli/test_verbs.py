@@ -193,7 +193,7 @@ def test_the_list_for_a_person_has_a_line_for_each(capsys: pytest.CaptureFixture
     told = capsys.readouterr().out
     for name in recipes.names():
         assert re.search(rf"^  {name} +\S.*\.$", told, re.MULTILINE)
-    assert re.search(r"^  kd +response, offline: Hinton", told, re.MULTILINE)
+    assert re.search(r"^  kd +KD, response, offline: Hinton", told, re.MULTILINE)
     assert "Digits (UCI, scikit-learn): 1,197 + 600 images of 1 × 8 × 8, 10 classes" in told
 
 
