@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from potstill.models.parts import Chain, by_path
+from potstill.models.parts import Chain, by_path, quarters
 
 
 def aliases(module: nn.Module) -> dict[str, str]:
@@ -32,11 +32,6 @@ def aliases(module: nn.Module) -> dict[str, str]:
     # Networks are changed by their owners: only what is still there is named.
     paths = by_path(module)
     return {alias: tap for alias, tap in found.items() if tap.partition("#")[0].removesuffix(":in") in paths}
-
-
-def quarters(paths: Sequence[str]) -> list[str]:
-    """The blocks that end each quarter of a network with a single resolution; all of them where they are few."""
-    return [paths[len(paths) * part // 4 - 1] for part in range(1, 5)] if len(paths) >= 4 else list(paths)
 
 
 def _timm(module: nn.Module) -> dict[str, str]:

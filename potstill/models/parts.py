@@ -1,7 +1,7 @@
 """What the families of the zoo are made of."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 from torch import Tensor, nn
@@ -72,3 +72,8 @@ def initialise_classifier(network: nn.Module) -> None:
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.01)
             nn.init.zeros_(module.bias)
+
+
+def quarters(paths: Sequence[str]) -> list[str]:
+    """The blocks that end each quarter of a network with a single resolution; all of them where they are few."""
+    return [paths[len(paths) * part // 4 - 1] for part in range(1, 5)] if len(paths) >= 4 else list(paths)

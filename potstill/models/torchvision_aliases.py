@@ -16,8 +16,7 @@ from torchvision.models import (
 )
 from torchvision.models.resnet import Bottleneck
 
-from potstill.models.aliases import quarters
-from potstill.models.parts import by_path
+from potstill.models.parts import by_path, quarters
 
 
 def torchvision_aliases(module: nn.Module) -> dict[str, str]:
