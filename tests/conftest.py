@@ -7,7 +7,7 @@ from beartype.claw import beartype_packages
 from jaxtyping import install_import_hook
 
 # The pure functions over tensors: dimensions of one name must agree.
-SHAPED = ("potstill.methods", "potstill.evaluate", "potstill.divergence", "potstill.gram")
+SHAPED = ("potstill.methods", "potstill.evaluate", "potstill.divergence", "potstill.gaussian", "potstill.gram")
 # What `torch.compile` traces, what names types that only a type checker imports, and what refuses a wrong word with a
 # sentence of its own.
 UNCHECKED = ("potstill.taps", "potstill.models", "potstill.recipes", "potstill.data.spec")

@@ -1,7 +1,7 @@
 """Maximum mean discrepancy.
 
 Zehao Huang, Naiyan Wang: Like What You Like: Knowledge Distill via Neuron Selectivity Transfer. 2017,
-arXiv:1707.01219, equation 7 with the kernels of section 4.2.
+arXiv:1707.01219, with its three kernels.
 
 Errata: the estimate is the biased one (the diagonal is kept), as in the paper. Versions that broadcast hold
 N × C_student × C_teacher × HW numbers; rows of unit length need products of N × C_student × C_teacher only. Where the
@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from potstill.errors import UserError
-from potstill.gram import precise, products, squared_distances, unit
+from potstill.gaussian import gaussian_mean, mean_squared_distance
+from potstill.gram import precise, products, unit
 from potstill.maps import expect_pairs, expect_same_size, map_pairs, match_size
 from potstill.term import Knowledge, Plan, Progress, Term
 from potstill.types import Batch, Trace
@@ -53,12 +54,8 @@ def mmd_loss(
     if kernel == "polynomial":
         within, others, across = (products(x, y).square().mean() for x, y in pairs)
         return within + others - 2 * across
-    distances = [squared_distances(x, y) for x, y in pairs]
-    variances = _variances(distances[2], bandwidth)
-    within, others, across = (
-        torch.stack([torch.exp(distance / (-2 * variance)).mean() for variance in variances]).mean()
-        for distance in distances
-    )
+    variances = _variances(s, t, bandwidth)
+    within, others, across = (gaussian_mean(x, y, variances) for x, y in pairs)
     return within + others - 2 * across
 
 
@@ -70,11 +67,11 @@ def _check(kernel: str, bandwidth: float | tuple[float, ...] | None) -> None:
             raise UserError(f"A bandwidth is {value:g}; expected a number > 0, the variance σ² of the kernel.")
 
 
-def _variances(across: Tensor, bandwidth: float | tuple[float, ...] | None) -> list[float | Tensor]:
+def _variances(s: Tensor, t: Tensor, bandwidth: float | tuple[float, ...] | None) -> Tensor:
     if bandwidth:
-        return list(bandwidth) if isinstance(bandwidth, tuple) else [bandwidth]
+        return s.new_tensor(bandwidth).reshape(-1)
     # Equal maps of one channel are at no distance: any bandwidth gives them 0, but 0 would give NaN.
-    return [across.detach().mean().clamp_min(torch.finfo(across.dtype).tiny)]
+    return mean_squared_distance(s, t).detach().clamp_min(torch.finfo(s.dtype).tiny).reshape(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,16 +106,6 @@ class MMD(Term):
             )
         if not all(0 <= weight < float("inf") for weight in self.layers):
             raise UserError(f"The layers of {self.key!r} weigh {self.layers}; expected numbers ≥ 0.")
-
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """Maps of the student."""
-        return self.student
-
-    @property
-    def teacher_taps(self) -> tuple[str, ...]:
-        """Maps of the teacher."""
-        return self.teacher
 
     def build(self, student: Trace, teacher: Trace | None, plan: Plan) -> None:
         """Nothing is learned; refuses vectors."""

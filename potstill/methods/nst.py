@@ -1,10 +1,11 @@
 """Neuron selectivity transfer.
 
 Zehao Huang, Naiyan Wang: Like What You Like: Knowledge Distill via Neuron Selectivity Transfer. 2017,
-arXiv:1707.01219, equation 7 with the polynomial kernel (d = 2, c = 0).
+arXiv:1707.01219, with the polynomial kernel (d = 2, c = 0).
 
-Errata: the paper halves the weight in its equation 8; the weight of 50 is the plain factor of later tables. Versions
-that broadcast run out of memory; one product of unit rows per image gives the same.
+Errata: the authors' code leaves out the teacher's part, which is constant, so its values are lower and its gradients
+the same. The weight of 50 is theirs for one layer on ImageNet, and later tables' for all layers. Versions that
+broadcast run out of memory; one product of unit rows per image gives the same.
 """
 
 from dataclasses import dataclass
@@ -55,16 +56,6 @@ class NST(Term):
     def __post_init__(self) -> None:
         super().__post_init__()
         expect_pairs(self)
-
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """Maps of the student."""
-        return self.student
-
-    @property
-    def teacher_taps(self) -> tuple[str, ...]:
-        """Maps of the teacher."""
-        return self.teacher
 
     def build(self, student: Trace, teacher: Trace | None, plan: Plan) -> None:
         """Nothing is learned; refuses vectors."""
