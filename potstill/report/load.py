@@ -1,6 +1,7 @@
 """From paths to finished runs: what can be reported, and a sentence for everything that cannot."""
 
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -41,11 +42,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Group:
-    """The runs of one sweep, or those that no sweep names; `command` is None for the latter."""
+    """The runs of one sweep, or those that no sweep names; `command` and `margin` are None for the latter."""
 
     recipe: str
     title: str
     command: str | None
+    margin: float | None
     entries: tuple[Entry, ...]
     left_out: tuple[Notice, ...]
 
@@ -123,7 +125,17 @@ def _read_sweep(path: Path) -> Json:
     keys = {"arm", "seed", "fingerprint", "folder"}
     if not isinstance(runs, list) or not all(isinstance(run, dict) and keys <= run.keys() for run in runs):  # pyright: ignore[reportUnknownVariableType]
         raise UserError(f"{path} is damaged: its runs do not each name an arm, a seed, a fingerprint and a folder.")
+    _margin(path, value)
     return value
+
+
+def _margin(path: Path, value: Json) -> float:
+    """The margin of a sweep, as a fraction; 0 in files from before there was one."""
+    margin = value.get("margin", 0.0)
+    number = isinstance(margin, int | float) and not isinstance(margin, bool) and math.isfinite(margin)
+    if not number or not 0 <= margin < 1:
+        raise UserError(f"{path} is damaged: its margin is {margin!r}, not a fraction from 0 to below 1.")
+    return float(margin)
 
 
 def _folder(file: Path, run: Json) -> Path:
@@ -150,7 +162,8 @@ def _sweep_group(file: Path, value: Json) -> Group:
         except UserError as error:
             left_out.append(Notice(f"{run['arm']}, seed {run['seed']}", _said(error, folder)))
     recipe = str(value.get("recipe") or file.name.removesuffix(SWEEP))
-    return Group(recipe, str(value.get("title") or ""), value.get("command"), tuple(entries), tuple(left_out))
+    title = str(value.get("title") or "")
+    return Group(recipe, title, value.get("command"), _margin(file, value), tuple(entries), tuple(left_out))
 
 
 def _unnamed_group(folders: Iterable[Path]) -> Group:
@@ -168,7 +181,7 @@ def _unnamed_group(folders: Iterable[Path]) -> Group:
     roles = ["teacher" if entry.record.fingerprint in teachers else "student" for entry in entries]
     arms = _arm_names(entries)
     entries = [replace(e, role=role, arm=arm) for e, role, arm in zip(entries, roles, arms, strict=True)]
-    return Group(UNNAMED, "Runs that no sweep names", None, tuple(entries), tuple(left_out))
+    return Group(UNNAMED, "Runs that no sweep names", None, None, tuple(entries), tuple(left_out))
 
 
 def _said(error: UserError, path: Path) -> str:

@@ -15,7 +15,7 @@ from potstill.report.load import Group, Notice, Report
 from potstill.report.rows import Grid, Row, grid, rows
 from potstill.report.save import file_name
 from potstill.report.tables import DASH, EMPTY, Table, comparison, label
-from potstill.report.words import amount, environments, remarks, summary
+from potstill.report.words import amount, environments, remarks, rule, summary
 
 DRAWINGS = 72
 """About how many drawings a page holds, shared among its groups, so that hundreds of runs are shown in seconds."""
@@ -51,6 +51,7 @@ class Section:
     group: Group
     summary: str
     table: Table
+    rule: str
     families: tuple[tuple[str, int], ...]
     widths: tuple[int, ...]
     overview: tuple[Plate, ...]
@@ -97,12 +98,13 @@ def _section(group: Group, number: int, drawings: int) -> Section:
     overview += [figures.heat(f"{name}-heat", found)] if found else []
     overview += curves.together(name, table) if drawings >= 4 else []
     apart = (drawings - 4) // 3
-    compared = comparison(table)
+    compared = comparison(group, table)
     return Section(
         anchor=f"{file_name(group)}-{number}",
         group=group,
         summary=summary(table),
         table=compared,
+        rule=rule(group, table),
         families=_families(compared),
         widths=_widths(compared),
         overview=tuple(overview),

@@ -2,13 +2,14 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from potstill.record import Json
 from potstill.report.load import Entry, Group
 from potstill.report.outcome import Outcome
+from potstill.report.verdict import Verdict, verdict
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,14 @@ def spread(values: Sequence[float]) -> Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """One arm: its finished runs, in order of their seeds."""
+    """One arm: its finished runs, in order of their seeds, and the verdict on it where there is one."""
 
     arm: str
     role: str
     published: float | None
     settings: Json
     entries: tuple[Entry, ...]
+    verdict: Verdict | None = None
 
     @property
     def n(self) -> int:
@@ -83,11 +85,11 @@ class Row:
 
 
 def rows(group: Group) -> tuple[Row, ...]:
-    """The arms of a group in the sweep's order."""
+    """The arms of a group in the sweep's order, each with its verdict against the first."""
     arms: dict[str, list[Entry]] = {}
     for entry in group.entries:
         arms.setdefault(entry.arm, []).append(entry)
-    return tuple(
+    table = tuple(
         Row(
             arm,
             entries[0].role,
@@ -97,6 +99,17 @@ def rows(group: Group) -> tuple[Row, ...]:
         )
         for arm, entries in arms.items()
     )
+    return table if group.margin is None else _judged(table, group.margin)
+
+
+def _judged(table: Sequence[Row], margin: float) -> tuple[Row, ...]:
+    """The arms with their verdicts; the reference has none, nor have teachers beside students."""
+    reference, *others = students(table)
+    verdicts: dict[str, Verdict | None] = {}
+    for row in others:
+        pairs = paired(row, reference)
+        verdicts[row.arm] = None if pairs is None else verdict(pairs.values, margin)
+    return tuple(replace(row, verdict=verdicts.get(row.arm)) for row in table)
 
 
 def students(table: Sequence[Row]) -> tuple[Row, ...]:

@@ -1,13 +1,14 @@
 """Tables to keep beside the code: one JSON and one Markdown file per sweep."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from potstill.errors import UserError
 from potstill.record import Json, make_folder, write_bytes, write_json
 from potstill.report.load import Group
-from potstill.report.rows import Row, Spread, rows
+from potstill.report.rows import Row, Spread, rows, students
 from potstill.report.tables import section
 
 
@@ -33,7 +34,8 @@ def file_name(group: Group) -> str:
 
 
 def table(group: Group) -> Json:
-    """The comparison as plain data; accuracies are fractions."""
+    """The comparison as plain data; accuracies and differences are fractions."""
+    compared = rows(group)
     environment = group.entries[0].record.environment
     runs = {entry.record.folder: entry.outcome.seconds for entry in group.entries}
     return {
@@ -41,7 +43,9 @@ def table(group: Group) -> Json:
         "command": group.command,
         "environment": {key: value for key, value in environment.items() if key != "resumed"},
         "seconds": sum(runs.values()),
-        "rows": [_row(row) for row in rows(group)],
+        "reference": None if group.margin is None else students(compared)[0].arm,
+        "margin": group.margin,
+        "rows": [_row(row) for row in compared],
     }
 
 
@@ -60,6 +64,7 @@ def _row(row: Row) -> dict[str, Any]:
         "views_per_step": row.first.views_per_step,
         "teachers": row.teachers,
         "published": row.published,
+        "verdict": None if row.verdict is None else asdict(row.verdict),
         "settings": row.settings,
         "seeds": list(row.seeds),
     }

@@ -1,12 +1,12 @@
 """Tables of a report: the comparison, values per seed, the grid; and all of them as Markdown."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from potstill.report.load import Group, Notice, Report
 from potstill.report.rows import Grid, Row, Spread, grid, rows
-from potstill.report.words import amount, bare, environments, measured, remarks, signed, summary
+from potstill.report.words import amount, bare, environments, measured, remarks, rule, ruling, signed, summary
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,17 @@ def _published(row: Row) -> Cell:
     return EMPTY if row.published is None else Cell(f"{100 * row.published:.2f}", "", row.published)
 
 
+def _verdict(row: Row) -> Cell:
+    return EMPTY if row.verdict is None else Cell(ruling(row.verdict, row.n), "", row.verdict.mean)
+
+
+VERDICT = Column("verdict", "points", "Test accuracy", _verdict)
+
 COLUMNS = (
     Column("n", "", "", lambda row: Cell(str(row.n), "", row.n), "Finished runs, one per seed"),
     Column("last epoch", "%", "Test accuracy", lambda row: _spread(row.test_accuracy, 100, 2)),
     Column("published", "%", "Test accuracy", _published, "The value in the source"),
+    VERDICT,
     Column(
         "best validation",
         "%",
@@ -113,12 +120,13 @@ COLUMNS = (
 )
 
 
-def comparison(arms: Sequence[Row]) -> Table:
+def comparison(group: Group, arms: Sequence[Row]) -> Table:
     """The comparison of a group's arms; a column in which nothing was measured is left out."""
     cells = {column: [column.cell(row) for row in arms] for column in COLUMNS}
     kept = tuple(column for column in COLUMNS if any(cell != EMPTY for cell in cells[column]))
     lines = zip(*(cells[column] for column in kept), strict=True)
-    return Table(kept, tuple(arms), tuple(lines))
+    explained = (replace(column, meaning=rule(group, arms)) if column is VERDICT else column for column in kept)
+    return Table(tuple(explained), tuple(arms), tuple(lines))
 
 
 def document(report: Report) -> str:
@@ -141,8 +149,9 @@ def section(group: Group) -> str:
     if group.command:
         lines += [f"Command: `{group.command}`  "]
     lines += [f"Environment: {'; '.join(environments(group))}", ""]
-    lines += _comparison(table)
-    lines += ["", "Mean ± sample standard deviation over seeds; test accuracy is that of the last epoch."]
+    lines += _comparison(group, table)
+    note = f"Mean ± sample standard deviation over seeds; test accuracy is that of the last epoch. {rule(group, table)}"
+    lines += ["", escaped(note).rstrip()]
     lines += ["", "## Test accuracy per seed, %", "", *_seeds(table)]
     found = grid(table)
     if found is not None:
@@ -164,9 +173,9 @@ def _notices(notices: Sequence[Notice]) -> list[str]:
     return [f"- **{escaped(notice.name)}**: {escaped(notice.sentence)}" for notice in notices]
 
 
-def _comparison(arms: Sequence[Row]) -> list[str]:
+def _comparison(group: Group, arms: Sequence[Row]) -> list[str]:
     """The comparison with n beside every accuracy; costs that seldom matter are left to the page."""
-    table = comparison(arms)
+    table = comparison(group, arms)
     places = [i for i, column in enumerate(table.columns) if column.family != "Cost per step" and column.title != "n"]
     heads = ["arm"]
     for i in places:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from potstill.record import Json
 from potstill.report.load import Entry, Group, Notice
 from potstill.report.rows import Row, Spread, best, paired, students
+from potstill.report.verdict import FEWEST, LEVEL, Verdict
 
 
 def bare(value: float, places: int) -> str:
@@ -76,6 +77,34 @@ def _difference(top: Row, against: Row) -> str:
 
 def _single(top: Row, against: Row) -> str:
     return "" if min(top.n, against.n) > 1 else " A single run says nothing about the spread between seeds."
+
+
+def ruling(found: Verdict, n: int) -> str:
+    """A verdict in a cell, in points: better +1.23 [+0.40, +2.06]; with its pairs where they are not the arm's n runs.
+
+    Too few pairs to decide by leave the word alone: their interval would only look like a finding.
+    """
+    pairs = "" if found.n == n else f" (n = {found.n})"
+    if found.n < FEWEST:
+        return found.word + pairs
+    mean, low, high = (signed(100 * value, 2) for value in (found.mean, found.low, found.high))
+    return f"{found.word} {mean} [{low}, {high}]{pairs}"
+
+
+def rule(group: Group, table: Sequence[Row]) -> str:
+    """How the verdicts of a comparison were reached, in one sentence; empty where there are none."""
+    if group.margin is None or all(row.verdict is None for row in table):
+        return ""
+    lead = (
+        f"Verdict: mean difference to {students(table)[0].arm} over the seeds of both, in points, with the "
+        f"{100 * LEVEL:g} % interval of a paired two-sided t test, each arm by itself; "
+    )
+    if not group.margin:
+        return f"{lead}better or worse where the interval excludes 0 (no margin), undecided else and for two seeds."
+    return (
+        f"{lead}better or worse where the interval lies beyond a margin of {100 * group.margin:g} points, equivalent "
+        f"where the {100 * (2 * LEVEL - 1):g} % interval lies within it, undecided else and for two seeds."
+    )
 
 
 def environment(entry: Entry) -> str:

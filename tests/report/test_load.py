@@ -48,6 +48,15 @@ def test_a_damaged_sweep(runs: Runs):
         gather([runs.sweep(runs=[{"arm": "hard"}])])
 
 
+@pytest.mark.parametrize("margin", [-0.01, 1.0, "0.01", True, None, float("nan")])
+def test_a_margin_that_is_no_fraction(runs: Runs, margin: object):
+    runs.run("hard", 1, 0.9)
+    file = runs.sweep(margin=margin)
+    with pytest.raises(UserError) as caught:
+        gather([file])
+    assert str(caught.value) == f"{file} is damaged: its margin is {margin!r}, not a fraction from 0 to below 1."
+
+
 def test_nothing_finished(runs: Runs):
     (runs.run("hard", 1, 0.9) / "result.json").unlink()
     with pytest.raises(UserError) as caught:
@@ -132,6 +141,17 @@ def test_one_name_for_unlike_runs_is_two_arms(runs: Runs):
     (group,) = gather(folders).groups
     assert len({entry.arm for entry in group.entries}) == 2
     assert all(entry.arm == f"mine · {entry.record.fingerprint[:6]}" for entry in group.entries)
+
+
+def test_scipy_waits_for_a_comparison_over_seeds(runs: Runs, tmp_path: Path):
+    runs.run("hard", 1, 0.9)
+    runs.run("soft", 1, 0.91)
+    code = (
+        "import sys; from pathlib import Path; import potstill.report;"
+        "potstill.report.write([Path(sys.argv[1])], Path(sys.argv[2])); print('scipy' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(runs.sweep()), str(tmp_path / "out")]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "False\n"
 
 
 def test_no_torch(runs: Runs, tmp_path: Path):

@@ -5,8 +5,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from scipy import stats
 
 from potstill.report import write
+from potstill.report.tables import DASH
 
 from .folders import NO_TEACHER, Runs, hinton
 
@@ -126,14 +128,41 @@ def test_table_values_equal_the_records(runs: Runs, tmp_path: Path):
         spread = f"{100 * std:.2f}".lstrip("0")
         assert rows[arm][1:4] == ["5", f"{100 * mean:.2f}± {spread}", f"{100 * entries[0]['published']:.2f}"]
         nll = sum(result["test_nll"] for result in results) / 5
-        assert rows[arm][6].startswith(f"{nll:.4f}±")
+        assert rows[arm][7].startswith(f"{nll:.4f}±")
     assert rows["teacher"][1:4] == ["1", "99.03", "99.03"]
+
+
+def test_verdicts_stand_with_their_numbers_and_their_rule(runs: Runs, tmp_path: Path):
+    reader = read(write([hinton(runs)], tmp_path / "out"))
+    rows = {row[0].strip(): [cell.strip() for cell in row] for row in reader.cells if row}
+    accuracies = {
+        arm: [float(value) / 100 for value in line] for arm, line in seeds(tmp_path / "out/report.md").items()
+    }
+    found = stats.ttest_rel(accuracies["soft"], accuracies["hard"])
+    low, high = (f"{100 * end:+.2f}".replace("-", "\N{MINUS SIGN}") for end in found.confidence_interval(0.95))
+    mean = 100 * (sum(accuracies["soft"]) - sum(accuracies["hard"])) / 5
+    assert rows["soft"][4] == f"better {mean:+.2f} [{low}, {high}]"
+    assert (rows["hard"][4], rows["teacher"][4]) == (DASH, DASH)
+    rule = (
+        "Verdict: mean difference to hard over the seeds of both, in points, with the 95 % interval of a paired "
+        "two-sided t test, each arm by itself; better or worse where the interval excludes 0 (no margin), undecided "
+        "else and for two seeds."
+    )
+    assert [head["title"] for head in reader.heads if "Verdict" in (head.get("title") or "")] == [rule]
+    assert f"loss that is the same for every arm. {rule}</span></caption>" in (tmp_path / "out/report.html").read_text()
+
+
+def seeds(document: Path) -> dict[str, list[str]]:
+    """The cells of the table of seeds in a report's Markdown."""
+    _, _, text = document.read_text().partition("## Test accuracy per seed, %")
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return {arm: cells for arm, *cells in lines if DASH not in cells}
 
 
 def test_columns_without_a_value_are_left_out(runs: Runs, tmp_path: Path):
     runs.run("hard", 1, 0.9, **NO_TEACHER, best_validation_test_accuracy=None, best_last_gap=None)
     text = write([runs.sweep()], tmp_path / "out").read_text()
-    for head in ("published", "best validation", "agreement", "teachers"):
+    for head in ("published", "verdict", "best validation", "agreement", "teachers"):
         assert f'<span class="name">{head}</span>' not in text
     assert '<span class="name">NLL</span>' in text
 

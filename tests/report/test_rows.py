@@ -1,11 +1,14 @@
 import json
+from dataclasses import astuple
+from typing import Any
 
 import numpy as np
 import pytest
 
 from potstill.report.load import gather
 from potstill.report.rows import best, chosen, grid, paired, rows, spread, students
-from potstill.report.words import amount, bare, signed, summary
+from potstill.report.verdict import verdict
+from potstill.report.words import amount, bare, rule, signed, summary
 
 from .folders import Runs, hinton
 
@@ -61,6 +64,51 @@ def test_differences_are_paired_by_seed(runs: Runs):
     found = paired(soft, hard)
     assert found is not None
     assert found.values == pytest.approx((0.03, 0.02))
+
+
+def test_verdicts_are_against_the_first_arm_over_the_seeds_of_both(runs: Runs):
+    for seed in range(5):
+        runs.run("large", seed, 0.99)
+        runs.named[-1]["role"] = "teacher"
+        runs.run("hard", seed, 0.9 + seed / 1000)
+        if seed > 1:
+            runs.run("soft", seed, 0.92 + seed / 900)
+        if seed > 2:
+            runs.run("two", seed, 0.92)
+        if seed > 3:
+            runs.run("one", seed, 0.92)
+    runs.run("other seed", 9, 0.92)
+    table = rows(gather([runs.sweep()]).groups[0])
+    found = {row.arm: row.verdict for row in table if row.verdict}
+    assert {arm: (result.word, result.n) for arm, result in found.items()} == {
+        "soft": ("better", 3),
+        "two": ("undecided", 2),
+    }
+    expected = verdict([0.02 + seed / 900 - seed / 1000 for seed in (2, 3, 4)])
+    assert expected is not None
+    assert astuple(found["soft"])[1:] == pytest.approx(astuple(expected)[1:], rel=1e-8)
+
+
+def test_the_margin_of_a_sweep_judges_and_older_sweeps_have_none(runs: Runs):
+    words: list[str] = []
+    cases: tuple[dict[str, Any], ...] = ({}, {"margin": 0.005}, {"margin": 0.02})
+    for changes in cases:
+        for seed in range(3):
+            runs.run("hard", seed, 0.9, spec=changes)
+            runs.run("soft", seed, 0.91 + seed / 10_000, spec=changes)
+        row = rows(gather([runs.sweep(**changes)]).groups[0])[1]
+        words += [row.verdict.word if row.verdict else "none"]
+    assert words == ["better", "better", "equivalent"]
+
+
+def test_runs_that_no_sweep_names_have_no_reference_and_no_verdict(runs: Runs):
+    for seed in range(3):
+        runs.run("hard", seed, 0.9)
+        runs.run("soft", seed, 0.91 + seed / 10_000)
+    (group,) = gather([runs.folder]).groups
+    table = rows(group)
+    assert [(row.n, row.verdict) for row in table] == [(3, None), (3, None)]
+    assert rule(group, table) == ""
 
 
 def test_summary_names_best_and_first_with_n_and_claims_no_more(runs: Runs):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from potstill.errors import UserError
 from potstill.report import write
 from potstill.report.tables import DASH
+from potstill.report.verdict import verdict
 
 from .folders import ENVIRONMENT, NO_TEACHER, Runs, hinton
 
@@ -24,6 +26,7 @@ KEYS = [
     "views_per_step",
     "teachers",
     "published",
+    "verdict",
     "settings",
     "seeds",
 ]
@@ -32,7 +35,7 @@ KEYS = [
 def test_json_is_exactly_what_is_promised(runs: Runs, tmp_path: Path):
     write([hinton(runs)], tmp_path / "out", tmp_path / "results")
     saved = json.loads((tmp_path / "results/mnist-hinton.json").read_text())
-    assert list(saved) == ["recipe", "command", "environment", "seconds", "rows"]
+    assert list(saved) == ["recipe", "command", "environment", "seconds", "reference", "margin", "rows"]
     assert saved["recipe"] == "mnist:hinton"
     assert saved["command"] == "potstill run mnist:hinton --seeds 5"
     assert saved["environment"] == {key: value for key, value in ENVIRONMENT.items() if key != "resumed"}
@@ -50,6 +53,12 @@ def test_json_is_exactly_what_is_promised(runs: Runs, tmp_path: Path):
     assert soft["settings"] == {"temperature": 2.0, "alpha": 1.0}
     assert (soft["published"], soft["parameters"], soft["views_per_step"], soft["teachers"]) == (0.9498, 12730, 1, 1)
     assert (hard["agreement"], hard["kl_to_teacher"], hard["settings"], hard["teachers"]) == (None, None, {}, 0)
+    assert (saved["reference"], saved["margin"]) == ("hard", 0.0)
+    assert list(soft["verdict"]) == ["word", "mean", "low", "high", "n", "p"]
+    found = verdict(np.subtract(soft["test_accuracy"]["values"], hard["test_accuracy"]["values"]).tolist())
+    assert found is not None
+    assert soft["verdict"] == asdict(found)
+    assert (hard["verdict"], teacher["verdict"]) == (None, None)
     assert (teacher["n"], teacher["test_accuracy"]["std"], teacher["parameters"]) == (1, None, 1199882)
 
 
@@ -65,11 +74,39 @@ def test_markdown_of_a_small_sweep(runs: Runs, tmp_path: Path):
     versions = "Potstill 0.1.0, Python 3.11.7, PyTorch 2.15.0"
     assert f"Environment: {versions}, cpu (Some CPU), 1 thread, fp32, commit 0123456789ab" in lines
     row = next(line for line in lines if line.startswith("| hard |"))
-    assert row.startswith("| hard | 91.00 ± 1.41 (n = 2) | 91.00 | 91.05 ± 1.41 | +0.05 | 0.3600 ± .0566 |")
+    assert row.startswith("| hard | 91.00 ± 1.41 (n = 2) | 91.00 | – | 91.05 ± 1.41 | +0.05 | 0.3600 ± .0566 |")
     other = next(line for line in lines if line.startswith("| soft\\|T |"))
     assert "| 12,730 (+1,024) |" in other
+    assert other.startswith("| soft\\|T | 93.50 ± .71 (n = 2) | – | undecided | 93.55")
     assert "| hard | 90.00 | 92.00 |" in lines
     assert text == (tmp_path / "out/report.md").read_text()
+
+
+def test_markdown_states_verdicts_and_how_they_were_reached(runs: Runs, tmp_path: Path):
+    for seed, wobble in ((1, 0.0), (2, 0.002), (3, 0.001)):
+        runs.run("hard*", seed, 0.9)
+        runs.run("soft", seed, 0.93 + wobble)
+        runs.run("even", seed, 0.899 + wobble)
+        runs.run("lower", seed, 0.85 + wobble)
+    runs.run("more seeds", 4, 0.9)
+    for seed in (1, 2, 3):
+        runs.run("more seeds", seed, 0.95)
+    write([runs.sweep(margin=0.005)], tmp_path / "out")
+    text, _, _ = (tmp_path / "out/report.md").read_text().partition("## Test accuracy per seed")
+    cells = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    assert {line[0]: line[2] for line in cells} == {
+        "| arm": "verdict, points",
+        "| hard\\*": DASH,
+        "| soft": "better +3.10 [+2.85, +3.35]",
+        "| even": "equivalent +0.00 [\N{MINUS SIGN}0.25, +0.25]",
+        "| lower": "worse \N{MINUS SIGN}4.90 [\N{MINUS SIGN}5.15, \N{MINUS SIGN}4.65]",
+        "| more seeds": "better +5.00 [+5.00, +5.00] (n = 3)",
+    }
+    assert (
+        "is that of the last epoch. Verdict: mean difference to hard\\* over the seeds of both, in points, with the 95 "
+        "% interval of a paired two-sided t test, each arm by itself; better or worse where the interval lies beyond a "
+        "margin of 0.5 points, equivalent where the 90 % interval lies within it, undecided else and for two seeds.\n"
+    ) in text
 
 
 def test_markdown_of_one_seed_shows_no_spread(runs: Runs, tmp_path: Path):
@@ -78,6 +115,7 @@ def test_markdown_of_one_seed_shows_no_spread(runs: Runs, tmp_path: Path):
     table = [line for line in (tmp_path / "out/report.md").read_text().splitlines() if line.startswith("|")]
     assert table[2].startswith("| hard | 90.00 (n = 1) |")
     assert "±" not in "".join(table)
+    assert "erdict" not in (tmp_path / "out/report.md").read_text()
 
 
 def test_markdown_of_a_grid(runs: Runs, tmp_path: Path):
