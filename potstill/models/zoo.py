@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from types import MappingProxyType
 
-from potstill.models import digits, mobilenet, resnet, shufflenet, vgg, wide_resnet
+from potstill.models import digits, mobilenet, plain, resnet, shufflenet, vgg, wide_resnet
 from potstill.models.parts import Chain
 
 # Every constructor takes `classes`, `channels` and its own options, in the order in which tables show them.
@@ -13,6 +13,7 @@ ZOO = MappingProxyType[str, Callable[..., Chain]](
         "mnist_conv": digits.mnist_conv,
         "digits_mlp": digits.digits_mlp,
         "digits_conv": digits.digits_conv,
+        "plain_conv": plain.plain_conv,
         "resnet8": resnet.resnet8,
         "resnet14": resnet.resnet14,
         "resnet20": resnet.resnet20,

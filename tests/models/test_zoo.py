@@ -17,6 +17,7 @@ PARAMETERS = {
     "mnist_conv": 1_199_882,
     "digits_mlp": 2_410,
     "digits_conv": 24_058,
+    "plain_conv": 309_636,
     "resnet8": 83_892,
     "resnet14": 181_108,
     "resnet20": 278_324,
@@ -70,6 +71,7 @@ STAGES = {
     "mnist_mlp": ([None, (16,)], 16),
     "digits_mlp": ([None, (32,)], 32),
     "digits_conv": ([None, (16, 8, 8), (32, 4, 4), (64, 4, 4)], 64),
+    "plain_conv": (maps((32, 32, 64, 128), (16, 16, 8, 4)), 128),
 }
 
 
@@ -106,10 +108,21 @@ def test_parameters(name):
         (Network("shufflenet_v2", 100, options={"width": 1.5}), 2_580_548),
         (Network("digits_conv", 10, 1, {"width": 4}), 1_702),
         (Network("mnist_mlp", 10, 1, {"hidden": 32}), 785 * 32 + 33 * 10),
+        (Network("plain_conv", 10), 298_026),
+        (Network("plain_conv", 10, options={"width": 77, "middle": 64}), 1_340_631),
     ],
 )
 def test_options_change_the_size(given, expected):
     assert sum(parameter.numel() for parameter in build(given).parameters()) == expected
+
+
+def test_the_second_stage_of_a_wide_plain_network_ends_as_narrow_as_it_is_told():
+    networks = (Network("plain_conv", 10), Network("plain_conv", 10, options={"width": 77, "middle": 64}))
+    found = [shapes(net, aliases(net), images("plain_conv")) for net in map(build, networks)]
+    stages = [{alias: shape for alias, shape in told.items() if alias.startswith("st")} for told in found]
+    assert stages[0]["stage2"] == stages[1]["stage2"] == stages[1]["stage2.pre"] == (64, 8, 8)
+    assert stages[1]["stem"] == stages[1]["stage1"] == (77, 16, 16)
+    assert stages[1]["stage3"] == (308, 4, 4)
 
 
 @pytest.mark.parametrize("name", names())
@@ -228,6 +241,8 @@ def test_other_channels():
     [
         ("digits_conv", {"width": 0}, "digits_conv was given width 0; expected 1 or more."),
         ("mnist_mlp", {"hidden": 0}, "mnist_mlp was given hidden 0; expected 1 or more."),
+        ("plain_conv", {"width": 0}, "plain_conv was given width 0 and middle 0; expected ≥ 1 and ≥ 0."),
+        ("plain_conv", {"middle": -1}, "plain_conv was given width 32 and middle -1; expected ≥ 1 and ≥ 0."),
         ("shufflenet_v2", {"width": 1.2}, "shufflenet_v2 was given width 1.2; expected one of 0.5, 1, 1.5, 2."),
         (
             "mobilenet_v2",
