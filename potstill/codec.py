@@ -21,6 +21,9 @@ from cattrs.preconf.json import JsonConverter, make_converter
 from potstill.errors import UserError
 
 TAG = "is"
+LATER = {"later": True}
+"""Metadata of a field that was added to a specification after runs had been recorded: while it has its default it is
+left out of the record, so that a run of before is still the same run. Such a default must never change."""
 Spec = TypeVar("Spec")
 
 
@@ -113,8 +116,12 @@ def _build_converter() -> JsonConverter:
     def hidden(kind: type) -> dict[str, Any]:
         return {f.name: override(omit=True) for f in dataclasses.fields(kind) if not f.compare}
 
+    def written(kind: type) -> dict[str, Any]:
+        later = [f.name for f in dataclasses.fields(kind) if f.compare and f.metadata.get("later")]
+        return hidden(kind) | {name: override(omit_if_default=True) for name in later}
+
     def unstructure_final(kind: type) -> Any:
-        plain: Callable[[Any], dict[str, Any]] = make_dict_unstructure_fn(kind, converter, **hidden(kind))
+        plain: Callable[[Any], dict[str, Any]] = make_dict_unstructure_fn(kind, converter, **written(kind))
         tagged = any(inspect.isabstract(base) and dataclasses.is_dataclass(base) for base in kind.__mro__[1:])
 
         def unstructure(spec: Any) -> dict[str, Any]:

@@ -2,21 +2,18 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from potstill import record
-from potstill.data import Resident, Split, Views, load, rows
+from potstill.data import Draw, Split, load
 from potstill.display import Display
 from potstill.errors import UserError
 from potstill.machine import Machine
 from potstill.run import Run, fingerprint
-from potstill.seeds import fold
-from potstill.teacher import Source, chunks, gate, views_at
+from potstill.teacher import Source, chunks, gate
 from potstill.training import Judged, Training
 from potstill.types import Batch, Trace
 
@@ -82,14 +79,15 @@ class _Cohort:
         self._display = display
         self._pause = conditions.checkpoint_seconds
         self._resident = load(first.data, machine.device)
-        self._walk = _walk(first, self._resident)
+        self._draw = Draw(self._resident, first.data, first.seed, first.batch_size)
         self._source = (
             None
             if first.teacher is None
-            else Source(first.teacher.load(conditions.runs_dir), self._resident, machine, self._walk)
+            else Source(first.teacher.load(conditions.runs_dir), self._resident, machine, self._draw.walk)
         )
-        self._trainings = [Training(run, folder, self._resident, self._source, machine) for run, folder in due]
-        if self._trainings[0].steps_per_epoch == 0:
+        steps = self._draw.steps
+        self._trainings = [Training(run, folder, self._resident, self._source, machine, steps) for run, folder in due]
+        if steps == 0:
             raise UserError(f"The training split of {first.data.name!r} has fewer than 2 images; give it more.")
         self._teacher_accuracy: float | None = None
         if self._source is not None:
@@ -100,7 +98,7 @@ class _Cohort:
         """Every epoch of the member that takes longest."""
         for training in self._trainings:
             training.open(conditions.environment, self._teacher_accuracy)
-        steps = self._trainings[0].steps_per_epoch
+        steps = self._draw.steps
         longest = max(training.run.epochs for training in self._trainings)
         self._display.begin(self.name, longest * steps)
         self._saved = self._lap = time.monotonic()
@@ -108,9 +106,10 @@ class _Cohort:
             # After a kill members may stand at different steps: the cohort goes on from the least.
             step = min(training.at.step for training in active)
             epoch = step // steps
-            for batch in self._batches(epoch, step % steps):
+            turns = self._draw.turns(epoch)
+            for batch in self._draw.batches(epoch, step % steps):
                 self._save_when_due(active)
-                teacher = self._ask(active, batch, self._resident.train, epoch)
+                teacher = self._ask(active, batch, self._resident.train, turns)
                 for training in active:
                     training.step(batch, teacher, step)
                 step += 1
@@ -125,29 +124,19 @@ class _Cohort:
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         return f"{shown} (seed {self._first.seed})"
 
-    def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
-        """The batches of a global epoch from the `start`-th on, drawn on the device."""
-        resident, run = self._resident, self._first
-        train, device = resident.train, resident.train.labels.device
-        order = torch.from_numpy(rows(run.seed, epoch, len(train))).to(device)
-        view = views_at(self._walk, train, epoch)
-        for place in range(start, self._trainings[0].steps_per_epoch):
-            drawn = order[place * run.batch_size : (place + 1) * run.batch_size]
-            yield resident.batch(train, drawn, None if view is None else view[drawn])
-
-    def _ask(self, active: Sequence[Training], batch: Batch, split: Split, epoch: int) -> Trace | None:
+    def _ask(self, active: Sequence[Training], batch: Batch, split: Split, turns: tuple[int, ...]) -> Trace | None:
         """One teacher pass for all who need it, with the union of their taps."""
         if self._source is None or not any(training.needs_teacher for training in active):
             return None
         taps = dict.fromkeys(tap for training in active for tap in training.teacher_taps)
-        return self._source(batch, split, tuple(taps), epoch)
+        return self._source(batch, split, tuple(taps), turns)
 
     def _end_epoch(self, active: Sequence[Training]) -> None:
         validation = self._resident.validation
         judged = [None if validation is None else Judged() for _ in active]
         if validation is not None:
-            for batch in chunks(self._resident, validation):
-                teacher = self._ask(active, batch, validation, 0)
+            for batch in map(self._draw.accompanied, chunks(self._resident, validation)):
+                teacher = self._ask(active, batch, validation, (0,))
                 for training, sums in zip(active, judged, strict=True):
                     assert sums is not None
                     training.judge(sums, batch, teacher)
@@ -168,11 +157,3 @@ class _Cohort:
         for training in active:
             training.at.seconds += (now - self._lap) / len(active)
         self._lap = now
-
-
-def _walk(run: Run, resident: Resident) -> Views | None:
-    """Each image's walk through its views; None without augmentation."""
-    if resident.augment is None:
-        return None
-    key = fold(0 if run.data.sharing == "shared" else run.seed, "views")
-    return Views(key, resident.available, run.data.views)

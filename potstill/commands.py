@@ -23,6 +23,8 @@ class Flags:
         seed: One seed only.
         epochs: Length of every student's training: stages keep their proportion; the teacher's stays.
         views: Augmented views: "shared" by all seeds, "per-seed", or a number, the most that an image may show.
+        companion: Every image comes with a second "view", or with a "classmate", as some methods need: here, so that
+            others get it too.
         precision: "auto" takes bf16 where the hardware multiplies it and the student is big enough to gain.
         deterministic: Only deterministic kernels, which matters on CUDA.
         device: "auto" takes CUDA, else MPS, else the CPU.
@@ -38,6 +40,7 @@ class Flags:
     seed: int | None = None
     epochs: int | None = None
     views: str | None = None
+    companion: Literal["view", "classmate"] | None = None
     precision: Literal["auto", "fp32", "bf16"] | None = None
     deterministic: bool = False
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -177,6 +180,8 @@ def planned(recipe: recipes.Recipe, given: dict[str, Any], flags: Flags) -> Any:
     elif flags.views is not None:
         views = _number("views", flags.views, 'expected "shared", "per-seed", or a whole number ≥ 1')
         sweep = sweep.each(lambda run: replace(run, data=replace(run.data, views=views)))
+    if flags.companion is not None:
+        sweep = sweep.each(lambda run: replace(run, data=replace(run.data, companion=flags.companion)))
     if flags.precision is not None:
         sweep = sweep.each(lambda run: replace(run, precision=flags.precision))
     if flags.deterministic:

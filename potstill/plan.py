@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from potstill.cohort import is_finished
-from potstill.data import Data, info
-from potstill.execution import check, machine_for, shape_of, size
+from potstill.data import Data, info, shape_of
+from potstill.execution import check, machine_for, size
 from potstill.machine import Choices, Machine
 from potstill.models import Network, build
 from potstill.record import folder_of
@@ -84,7 +84,8 @@ def _step(run: Run, machine: Machine) -> float:
     """Seconds of one step of the student alone."""
     machine.activate()
     student = machine.place(build(run.student)).train()
-    inputs = torch.zeros(run.batch_size, *shape_of(run.data), device=machine.device)
+    images = run.batch_size * (1 if run.data.companion is None else 2)
+    inputs = torch.zeros(images, *shape_of(run.data), device=machine.device)
     started = 0.0
     for step in range(TRIED_STEPS + 1):
         if step == 1:  # The first one warms up.

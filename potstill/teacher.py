@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from potstill.codec import digest, encode
-from potstill.data import Resident, Split, Views
+from potstill.data import Resident, Split, Views, views_at
 from potstill.errors import UserError
 from potstill.machine import Machine
 from potstill.models import Network, aliases, build
@@ -92,20 +92,28 @@ class Source:
         addressed = self._walk is not None or self._resident.augment is None
         return addressed and self.views * len(self._resident.train) * self._resident.classes * 4 <= REMEMBERED
 
-    def __call__(self, batch: Batch, split: Split, taps: Sequence[str] = (), epoch: int = 0) -> Trace:
-        """The trace of a batch drawn from `split` in a global epoch; float32 logits, (N, K)."""
+    def __call__(self, batch: Batch, split: Split, taps: Sequence[str] = (), turns: tuple[int, ...] = (0,)) -> Trace:
+        """The trace of a batch drawn from `split`; float32 logits, (N, K).
+
+        Args:
+            batch: What was drawn.
+            split: Where from.
+            taps: The activations that are asked for.
+            turns: How far along their walks the images of each equal part of the batch are (see `Draw.turns`).
+        """
         if split is self._resident.train and not self.remembers:
             return self._ask(batch, taps)
         # Looked up beside taps too: another size of batch may give other bits, and a student's must not hang on
         # whether a companion asks for taps.
-        logits = self.answers(split, epoch)[batch.index]
+        parts = zip(turns, batch.index.chunk(len(turns)), strict=True)
+        logits = torch.cat([self.answers(split, turn)[index] for turn, index in parts])
         return Trace(logits, self._ask(batch, taps).taps if taps else {})
 
     @torch.no_grad()
-    def answers(self, split: Split, epoch: int = 0) -> Tensor:
-        """The logits of every image of a split as it looks in a global epoch, (published images, K), by index."""
+    def answers(self, split: Split, turn: int = 0) -> Tensor:
+        """The logits of every image of a split at one turn of its walk, (published images, K), by index."""
         walk = self._walk if split is self._resident.train else None
-        place = 0 if walk is None else epoch % walk.count
+        place = 0 if walk is None else turn % walk.count
         if (split.name, place) not in self._answers:
             told: Tensor | None = None
             for batch in chunks(self._resident, split, walk, place):
@@ -143,19 +151,12 @@ def head(split: Split, count: int) -> Split:
     return Split(f"{split.name}[:{count}]", split.images[:count], split.labels[:count], split.index[:count])
 
 
-def chunks(resident: Resident, split: Split, walk: Views | None = None, epoch: int = 0) -> Iterator[Batch]:
+def chunks(resident: Resident, split: Split, walk: Views | None = None, turn: int = 0) -> Iterator[Batch]:
     """A split in its own order, in batches of `CHUNK`, made as they are asked for; augmented where a walk is given."""
-    view = views_at(walk, split, epoch)
+    view = views_at(walk, split, turn)
     for start in range(0, len(split), CHUNK):
         rows = torch.arange(start, min(start + CHUNK, len(split)), device=split.labels.device)
         yield resident.batch(split, rows, None if view is None else view[rows])
-
-
-def views_at(walk: Views | None, split: Split, epoch: int) -> Tensor | None:
-    """Which view each image of a split shows in a global epoch, (N,), on its device; None without augmentation."""
-    if walk is None:
-        return None
-    return torch.from_numpy(walk.at(split.index.cpu().numpy(), epoch)).to(split.labels.device)
 
 
 def gate(source: Source, at_least: float | None) -> tuple[float, str]:

@@ -93,6 +93,7 @@ def test_live_modules_and_arrays_are_left_out_but_what_identifies_them_is_not():
         "classes": 10,
         "channels": 3,
         "options": {},
+        "reused": None,
         "initial": network.initial,
     }
     data = Data.given(ARRAYS)
@@ -125,7 +126,7 @@ TERM = ("stages", 1, "terms", 1)
         ((*TERM, "temperatures", 1), "KD has no field 'temperatures'; did you mean 'temperature'?"),
         (
             ("student", "module", 1),
-            "Network has no field 'module'; it has name, classes, channels, options, initial.",
+            "Network has no field 'module'; it has name, classes, channels, options, reused, initial.",
         ),
         (("student", ...), "the field 'student' is missing."),
         (("student", "classes", ...), "the field 'classes' is missing."),
@@ -193,3 +194,11 @@ def test_4_and_4_0_are_one_digest_and_order_does_not_matter():
 def test_numbers_that_json_does_not_know_are_refused():
     with pytest.raises(ValueError, match="Out of range float values are not JSON compliant"):
         digest({"a": float("nan")})
+
+
+def test_a_field_that_came_later_is_written_only_where_it_says_something():
+    plain, paired = Data(name="digits"), Data(name="digits", companion="classmate")
+    assert "companion" not in encode(plain)
+    assert encode(paired) == encode(plain) | {"companion": "classmate"}
+    assert decode(Data, encode(plain)) == plain
+    assert decode(Data, encode(paired)) == paired

@@ -4,6 +4,8 @@ from potstill.data.arrays import Arrays as Arrays
 from potstill.data.augment import Augment as Augment
 from potstill.data.augment import CropFlip as CropFlip
 from potstill.data.augment import Warp as Warp
+from potstill.data.draw import Draw as Draw
+from potstill.data.draw import views_at as views_at
 from potstill.data.order import Views as Views
 from potstill.data.order import rows as rows
 from potstill.data.resident import Resident as Resident
@@ -13,4 +15,6 @@ from potstill.data.sources import Source as Source
 from potstill.data.sources import info as info
 from potstill.data.sources import names as names
 from potstill.data.spec import Data as Data
+from potstill.data.spec import classes_of as classes_of
 from potstill.data.spec import content as content
+from potstill.data.spec import shape_of as shape_of

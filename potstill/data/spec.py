@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from potstill.codec import LATER
 from potstill.data import items, sources
 from potstill.data.arrays import Arrays
 from potstill.data.augment import Augment
 from potstill.errors import UserError
+
+Companion = Literal["view", "classmate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +23,8 @@ class Data:
             depends on the name alone, never on a seed, and a smaller share is part of a larger one.
         augment: Alters the training images; None shows them as they are.
         views: At most how many views of each image are shown, at least 1; None for all that `augment` has.
+        companion: What comes along with each image, in the second half of a batch: another "view" of the image, or a
+            "classmate", another image of its class; None for nothing.
         sharing: Whether every run seed walks through the same views in the same order, or each seed in its own.
         content: Identity of the images and labels (`content`); None for a named set takes the published one.
         arrays: The user's own arrays; no part of equality, and not recorded.
@@ -30,6 +35,7 @@ class Data:
     augment: Augment | None = None
     views: int | None = None
     sharing: Literal["shared", "per-seed"] = "shared"
+    companion: Companion | None = field(default=None, metadata=LATER)
     content: str | None = None
     arrays: Arrays | None = field(default=None, compare=False, repr=False)
 
@@ -40,6 +46,13 @@ class Data:
             raise UserError(f"Data was given views={self.views}; give at least 1 view per image, or None for all.")
         if self.sharing not in ("shared", "per-seed"):
             raise UserError(f"Data was given sharing={self.sharing!r}; give 'shared' or 'per-seed'.")
+        if self.companion not in (None, *get_args(Companion)):
+            raise UserError(f"Data was given companion={self.companion!r}; give 'view', 'classmate' or None.")
+        if self.companion == "view" and self.augment is None:
+            raise UserError(
+                f"The images of {self.name!r} shall come with another view, but there is a single one; give the data "
+                "augment=CropFlip(), say."
+            )
         # A record of a run on the user's own arrays has their content but neither the arrays nor a known name.
         if self.arrays is None and self.content is None:
             sources.info(self.name)
@@ -94,3 +107,13 @@ class Data:
 def content(data: Data) -> str:
     """SHA-256 that identifies the images and labels, known without loading them."""
     return data.content if data.content is not None else sources.info(data.name).content
+
+
+def shape_of(data: Data) -> tuple[int, int, int]:
+    """(C, H, W) of an image, without loading the set."""
+    return data.arrays.shape if data.arrays is not None else sources.info(data.name).shape
+
+
+def classes_of(data: Data) -> int:
+    """K, without loading the set."""
+    return len(data.arrays.class_names) if data.arrays is not None else sources.info(data.name).classes

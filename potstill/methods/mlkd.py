@@ -1,6 +1,6 @@
 """Multi-level logit distillation.
 
-Ying Jin, Jiaqi Wang, Dahua Lin: Multi-Level Logit Distillation. CVPR 2023, section 3.
+Ying Jin, Jiaqi Wang, Dahua Lin: Multi-Level Logit Distillation. CVPR 2023.
 
 Three levels of the same predictions, at several temperatures: each image's distribution, the relations between
 images, and the relations between classes. As shipped, the loss is taken on a weakly augmented view with the factors
@@ -10,18 +10,25 @@ level's logits are standardized.
 
 Errata: the paper masks images of which the teacher is sure and classes that it predicts often; the authors' code has
 the losses summed up before the masks meet them, so that these only halve the loss, which is where the ½ comes from.
-Its relations on the strong view are computed and thrown away. `masked` has the paper's masks.
+Its relations on the strong view are computed and thrown away, and at T = 2 and 6 its divergences of the strong view
+are once more those of the weak one. `masked` has the paper's masks. Here both views are of the run's own augmentation;
+the authors' strong one is RandAugment, and they train for twice the usual epochs.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from potstill.divergence import batch_mean, log_softened, softened_kl
+from potstill.divergence import batch_mean, expect_temperature, log_softened, softened_kl
 from potstill.divergence import standardize as standardized
+from potstill.errors import UserError
 from potstill.gram import products
+from potstill.term import Knowledge, Progress, Term, expect_teacher
+from potstill.types import Batch, Trace
 
 
 def mlkd_loss(
@@ -70,3 +77,60 @@ def _masks(teacher: Float[Tensor, "n k"]) -> tuple[Bool[Tensor, " n"], Bool[Tens
     probabilities = log_softened(teacher).exp()
     sure, often = probabilities.amax(1), probabilities.sum(0)
     return sure <= sure.quantile(0.5), often <= often.quantile(0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLKD(Term):
+    """Multi-level distillation of two views of each image.
+
+    Beside it belong labels on both views: `Labels(weight=0.2)` is the authors' 0.1 on each, for it takes their mean.
+
+    Attributes:
+        temperatures: Each T > 0; a value that stands there twice counts twice.
+        first: Factors of the three levels on the first view: images, relations of images, relations of classes.
+        second: The same on the second view.
+        standardize: Whether the divergence of each image is of standardized logits (Sun et al. 2024, arXiv:2403.01427,
+            whose weight is 9 with the temperatures 2, 2, 3, 5, 6).
+        masked: Whether images and classes count as in the paper.
+    """
+
+    weight: float = 0.9
+    temperatures: tuple[float, ...] = (2.0, 3.0, 4.0, 5.0, 6.0)
+    first: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    second: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    standardize: bool = False
+    masked: bool = False
+
+    knowledge: ClassVar[Knowledge] = "response"
+    citation: ClassVar[str] = "Jin, Wang, Lin 2023, CVPR"
+    companion: ClassVar[Literal["view", "classmate"] | None] = "view"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.temperatures:
+            raise UserError(f"The term {self.key!r} has no temperatures; give it at least one.")
+        for temperature in self.temperatures:
+            expect_temperature(temperature)
+        if not all(0 <= factor < float("inf") for factor in (*self.first, *self.second)):
+            raise UserError(f"The levels of {self.key!r} weigh {self.first} and {self.second}; expected numbers ≥ 0.")
+        if self.only_right:
+            raise UserError(f"The term {self.key!r} takes whole batches of pairs; leave only_right out.")
+
+    def loss(
+        self, batch: Batch, student: Trace, teacher: Trace | None, learned: nn.Module | None, progress: Progress
+    ) -> Tensor:
+        """`mlkd_loss` of the first view, added to that of the second."""
+        views = zip(student.logits.chunk(2), expect_teacher(self, teacher).logits.chunk(2), strict=True)
+        total = student.logits.new_zeros(())
+        for (s, t), (instance, relations, classes) in zip(views, (self.first, self.second), strict=True):
+            total = total + mlkd_loss(
+                s,
+                t,
+                temperatures=self.temperatures,
+                instance=instance,
+                batch=relations,
+                classes=classes,
+                standardize=self.standardize,
+                masked=self.masked,
+            )
+        return total
