@@ -9,15 +9,14 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from potstill.checkpoint import read_weights
 from potstill.cohort import Conditions
-from potstill.data import Data
+from potstill.data import Data, classes_of, shape_of
 from potstill.display import for_terminal
 from potstill.errors import RunFailed, UserError
-from potstill.execution import classes_of, execute, shape_of
+from potstill.execution import execute
 from potstill.machine import Choices, Precision
 from potstill.methods import KD, Labels
-from potstill.models import Network, build
+from potstill.models import Network
 from potstill.optim import Cosine, Optimizer, Schedule
 from potstill.record import Record, folder_of
 from potstill.run import Run, fingerprint, result_of
@@ -136,9 +135,7 @@ def _result(run: Run, folder: Path) -> Result:
     assert record.result is not None
     if record.status != "finished":
         raise RunFailed(f"The run in {folder} diverged: {record.result['reason']}")
-    network = build(run.student)
-    network.load_state_dict(read_weights(folder / "student.safetensors"))
-    return Result(network.eval(), record.result, folder)
+    return Result(result_of(run).load(folder.parent).eval(), record.result, folder)
 
 
 def _data(given: object) -> Data:

@@ -59,7 +59,7 @@ class Pointwise(Connector):
 
 @dataclass(frozen=True, kw_only=True)
 class Regressor(Connector):
-    """FitNets' regressor (arXiv:1412.6550, section 2.1): one convolution to the teacher's channels and size.
+    """FitNets' regressor (arXiv:1412.6550) as later tables have it: one convolution to the teacher's channels and size.
 
     A map twice as large gets a 3×3 convolution of stride 2, one half as large a transposed 4×4 one; between others a
     valid convolution of k = 1 + H_student − H_teacher does it. Where the student's map is smaller by another factor it
@@ -89,7 +89,7 @@ class Regressor(Connector):
 
 @dataclass(frozen=True, kw_only=True)
 class Projector(Connector):
-    """SimKD's projector (arXiv:2203.14001, section 3.2): 1×1, 3×3, 1×1, each with batch norm and ReLU, without biases.
+    """SimKD's projector (arXiv:2203.14001): 1×1, 3×3, 1×1, each with batch norm and ReLU, without biases.
 
     Attributes:
         factor: f: the inner width is the teacher's divided by it.
@@ -136,6 +136,14 @@ def embedding(inputs: int, outputs: int, *, hidden: bool = False, unit: bool = F
     inner = [nn.Linear(inputs, 2 * outputs), nn.ReLU(), nn.Linear(2 * outputs, outputs)]
     layers = inner if hidden else [nn.Linear(inputs, outputs)]
     return nn.Sequential(nn.Flatten(), *layers, *([Unit()] if unit else []))
+
+
+def normal_start(connector: nn.Module) -> nn.Module:
+    """A connector whose convolutions start normal, of variance 2 / (k² · outputs): published for AB, OFD and SRRL."""
+    for part in connector.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out")
+    return connector
 
 
 def connectors(term: Term, connector: Connector, student: Trace, teacher: Trace | None) -> nn.ModuleList:

@@ -13,7 +13,7 @@ from potstill import record
 from potstill.codec import decode, encode
 from potstill.cohort import Conditions, train
 from potstill.crew import train_beside
-from potstill.data import Data, info
+from potstill.data import classes_of, shape_of
 from potstill.display import Display
 from potstill.errors import UserError
 from potstill.machine import Choices, Machine
@@ -106,16 +106,6 @@ def machine_for(run: Run, choices: Choices, runs_dir: Path) -> Machine:
     if before is None or choices != Choices() or before.get("device") != wanted.device:
         return wanted
     return Machine(**{key: before[key] for key in asdict(wanted)})
-
-
-def shape_of(data: Data) -> tuple[int, int, int]:
-    """(C, H, W) of an image, without loading the set."""
-    return data.arrays.shape if data.arrays is not None else info(data.name).shape
-
-
-def classes_of(data: Data) -> int:
-    """K, without loading the set."""
-    return len(data.arrays.class_names) if data.arrays is not None else info(data.name).classes
 
 
 def mult_adds(network: Network, shape: tuple[int, int, int]) -> int:

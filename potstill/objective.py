@@ -6,11 +6,12 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from potstill.divergence import teacher_right
 from potstill.errors import UserError
 from potstill.models import aliases
 from potstill.seeds import fold
 from potstill.taps import Tracer, trace
-from potstill.term import Plan, Progress, Term
+from potstill.term import Plan, Progress, Term, expect_teacher
 from potstill.types import Batch, Trace
 
 
@@ -34,11 +35,42 @@ class Objective(nn.Module):
     def forward(self, batch: Batch, teacher: Trace | None, progress: Progress) -> tuple[dict[str, Tensor], Tensor]:
         """The scalar loss of each term before its weight, by name; and the student's logits, (N, K)."""
         student = self._tracer(batch.inputs, self.taps)
-        losses = {term.key: term.loss(batch, student, teacher, self._part(term.key), progress) for term in self.terms}
+        losses = {
+            term.key: loss_of(term, batch, student, teacher, self._part(term.key), progress) for term in self.terms
+        }
         return losses, student.logits
 
     def _part(self, key: str) -> nn.Module | None:
         return self.learned[key] if key in self.learned else None  # noqa: SIM401  A ModuleDict has no get.
+
+
+def loss_of(
+    term: Term, batch: Batch, student: Trace, teacher: Trace | None, learned: nn.Module | None, progress: Progress
+) -> Tensor:
+    """The scalar loss of a term before its weight, over the images that count (see `Term.only_right`)."""
+    if not term.only_right:
+        return term.loss(batch, student, teacher, learned, progress)
+    answer = expect_teacher(term, teacher)
+    right = teacher_right(answer.logits, batch.labels).nonzero().squeeze(1)
+    if len(right) < 2:
+        # The whole loss, so that gradients of zero reach what the term's always reach: an optimizer may fail where a
+        # parameter's first one comes late. In evaluation mode, so that nothing it remembers moves.
+        if learned is None:
+            return 0 * term.loss(batch, student, answer, None, progress)
+        mode = learned.training
+        nothing = 0 * term.loss(batch, student, answer, learned.eval(), progress)
+        learned.train(mode)
+        return nothing
+    of_right = term.loss(_rows(batch, right), _shown(student, right), _shown(answer, right), learned, progress)
+    return of_right * (len(right) / len(batch.labels))
+
+
+def _rows(batch: Batch, rows: Tensor) -> Batch:
+    return Batch(*(part[rows] for part in batch))
+
+
+def _shown(trace: Trace, rows: Tensor) -> Trace:
+    return Trace(trace.logits[rows], {tap: value[rows] for tap, value in trace.taps.items()})
 
 
 def dry_run(

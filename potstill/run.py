@@ -5,15 +5,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from potstill import record
 from potstill.checkpoint import read_weights
 from potstill.codec import class_path, digest, encode
-from potstill.data import Data, content
+from potstill.data import Data, content, shape_of
 from potstill.errors import UserError
 from potstill.machine import Precision
 from potstill.models import Network, build
+from potstill.reuse import reuse
+from potstill.seeds import fold
 from potstill.stage import Stage
 from potstill.teacher import Teacher
 
@@ -51,6 +54,11 @@ class Run:
             raise UserError(f"The batch size is {self.batch_size}; expected at least 2 images.")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise UserError(f"The precision is {self.precision!r}; expected auto, fp32 or bf16.")
+        if self.student.reused is not None and self.teacher is None:
+            raise UserError(
+                f"The student of {self.name!r} takes over its teacher's classifier, but the run has no teacher; "
+                "give it one."
+            )
         for stage in self.stages:
             if stage.stop is not None and self.data.validation == 0:
                 raise UserError(
@@ -58,6 +66,11 @@ class Run:
                     "give the data validation=0.1, say."
                 )
             for term in stage.terms:
+                if term.companion not in (None, self.data.companion):
+                    raise UserError(
+                        f"The term {term.key!r} of {self.name!r} compares images with companions, but the data has "
+                        f"companion={self.data.companion!r}; expected companion={term.companion!r}."
+                    )
                 if term.needs_teacher and self.teacher is None:
                     raise UserError(
                         f"The term {term.key!r} of {self.name!r} compares with a teacher, but the run has none; "
@@ -68,6 +81,23 @@ class Run:
     def epochs(self) -> int:
         """Length of all stages together, unless one stops early."""
         return sum(stage.epochs for stage in self.stages)
+
+    def build(self, teacher: nn.Module | None) -> nn.Module:
+        """The student with the weights it begins with.
+
+        Args:
+            teacher: The teacher's network, whose classifier the student may take over.
+
+        Raises:
+            UserError: the student cannot be built, or cannot take it over.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(fold(self.seed, "student"))
+            network = build(self.student)
+            if self.student.reused is None:
+                return network
+            assert teacher is not None
+            return reuse(network, teacher, self.student.reused, shape_of(self.data))
 
     def lasting(self, epochs: int) -> "Run":
         """The same run with another total length: stages in proportion, each at least 1; the teacher's stay."""
@@ -105,7 +135,9 @@ class ResultOf(Teacher):
             raise UserError(
                 f"The teacher's run in {folder} {state}; train it first, or delete the folder to try again."
             )
-        network = build(self.run.student)
+        network = self.run.build(
+            self.run.teacher.load(runs_dir) if self.run.teacher and self.run.student.reused else None
+        )
         network.load_state_dict(read_weights(folder / "student.safetensors"))
         return network
 

@@ -39,11 +39,13 @@ class Sweep:
         arms: The rows.
         seeds: Seeds of every arm; arms with one seed see the same batches, so they are paired.
         teachers: Rows for the teachers, trained first.
+        margin: The difference in test accuracy, as a fraction, below which two arms count as equal.
     """
 
     arms: tuple[Arm, ...]
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     teachers: tuple[Arm, ...] = ()
+    margin: float = 0.0
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in (*self.arms, *self.teachers)]
@@ -146,6 +148,7 @@ def write_sweep(path: Path, recipe: str, title: str, command: str, sweep: Sweep,
             }
         )
     head = {"format": record.FORMAT, "version": __version__, "recipe": recipe, "title": title, "command": command}
+    head |= {"margin": sweep.margin}
     record.write_json(path, {**head, "runs": rows})
 
 

@@ -54,16 +54,25 @@ class Term(abc.ABC):
     Attributes:
         weight: Factor of the loss in the sum, ≥ 0.
         warmup: Epochs over which the weight rises linearly: × min((e + 1) / warmup, 1) in epoch e, from 0.
+        only_right: Whether only images that the teacher gets right count: the loss of these, times their share of the
+            batch (for a mean over images, Σ of theirs / N); a batch with fewer than two of them counts nothing.
         name: Label of the loss in metrics and of what the term learns; empty means the class's name in lower case.
     """
 
     weight: float = 1.0
     warmup: float = 0.0
+    only_right: bool = False
     name: str = ""
 
     knowledge: ClassVar[Knowledge]
     modes: ClassVar[tuple[Mode, ...]] = ("offline",)
     citation: ClassVar[str]
+    learns: ClassVar[bool] = False
+    """Whether `build` answers parameters to train, with the default options."""
+    reads_labels: ClassVar[bool] = False
+    """Whether the loss looks at the labels of the batch, beside what `only_right` does."""
+    companion: ClassVar[Literal["view", "classmate"] | None] = None
+    """What must come along with each image, in the second half of a batch (see `potstill.data.Data.companion`)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < float("inf"):
@@ -83,13 +92,13 @@ class Term(abc.ABC):
 
     @property
     def student_taps(self) -> tuple[str, ...]:
-        """The student's activations that the loss looks at, as tap paths or aliases."""
-        return ()
+        """The student's activations that the loss looks at, as tap paths or aliases: its field `student`, if any."""
+        return getattr(self, "student", ())
 
     @property
     def teacher_taps(self) -> tuple[str, ...]:
-        """The teacher's activations that the loss looks at, as tap paths or aliases."""
-        return ()
+        """The teacher's activations that the loss looks at, as tap paths or aliases: its field `teacher`, if any."""
+        return getattr(self, "teacher", ())
 
     def build(self, student: Trace, teacher: Trace | None, plan: Plan) -> nn.Module | None:
         """What the term learns, sized by the traces of a dry run over two images; None where it learns nothing.

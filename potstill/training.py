@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from potstill import checkpoint, evaluate, record
 from potstill.codec import encode
-from potstill.data import Resident, Split
+from potstill.data import Resident
 from potstill.evaluate import Judged
 from potstill.learner import Learner
 from potstill.machine import Machine, describe, differences
 from potstill.models import aliases, build, summarize
 from potstill.objective import Objective, dry_run, learn
 from potstill.run import Run, fingerprint
-from potstill.seeds import fold
 from potstill.taps import trace
 from potstill.teacher import Source, chunks
 from potstill.term import Plan
@@ -51,6 +50,7 @@ class Training:
         resident: Resident,
         source: Source | None,
         machine: Machine,
+        steps_per_epoch: int,
     ):
         self.run = run
         self.folder = folder
@@ -60,10 +60,8 @@ class Training:
         self._source = source
         self._machine = machine
         self._best: dict[str, Tensor] = {}
-        self.steps_per_epoch = steps_per_epoch(resident.train, run.batch_size)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(fold(run.seed, "student"))
-            student = build(run.student)
+        self._steps_per_epoch = steps_per_epoch
+        student = run.build(None if source is None else source.network)
         self._student = machine.place(student)
         self._tracer = trace(self._student, aliases=aliases(student), compile=machine.compile)
         self._learned = nn.ModuleDict()
@@ -158,7 +156,7 @@ class Training:
             stage,
             self._machine,
             seed=self.run.seed,
-            steps_per_epoch=self.steps_per_epoch,
+            steps_per_epoch=self._steps_per_epoch,
         )
         self.at.stage = place
         self.at.watched, self.at.patience_used = None, 0
@@ -260,15 +258,23 @@ class Training:
         self._close("diverged", f"{what}; try a lower learning rate.", unmeasured)
 
     def _teacher_passes(self) -> float:
-        """Passes of the teacher per step, in the mean: those that filled its memory are spread over the training."""
+        """Passes of the teacher per view, in the mean: those that filled its memory are spread over the training."""
         needed = any(term.needs_teacher for stage in self.run.stages for term in stage.terms)
         if self._source is None or not needed or self._resident.augment is None:
             return 0.0
-        epochs = max(self.at.epoch, 1)
-        return min(self._source.views, epochs) / epochs if self._source.remembers else 1.0
+        turns = max(self.at.epoch, 1) * (2 if self.run.data.companion == "view" else 1)
+        return min(self._source.views, turns) / turns if self._source.remembers else 1.0
+
+    def _extra_parameters(self, parameters: int) -> int:
+        """What ships beyond the student as it was named: a projector, and another classifier for its own."""
+        if self.run.student.reused is None:
+            return 0
+        with torch.random.fork_rng(devices=[]):
+            return parameters - sum(parameter.numel() for parameter in build(self.run.student).parameters())
 
     def _close(self, status: str, reason: str | None, measured: Mapping[str, Any]) -> None:
         summary = record.read_json(self.folder / "summary.json") or self._summary()
+        views = 1 if self.run.data.companion is None else 2
         result = {
             "status": status,
             "reason": reason,
@@ -279,10 +285,10 @@ class Training:
             **measured,
             "best_validation_epoch": self.at.best_epoch,
             "parameters": summary["student"]["parameters"],
-            "extra_parameters": 0,
+            "extra_parameters": self._extra_parameters(summary["student"]["parameters"]),
             "mult_adds": summary["student"]["mult_adds"],
-            "views_per_step": 1,
-            "forwards_per_step": round(1 + self._teacher_passes(), 3),
+            "views_per_step": views,
+            "forwards_per_step": round(views * (1 + self._teacher_passes()), 3),
             "backwards_per_step": 1,
             "teacher": None if self.run.teacher is None else self.run.teacher.identity(),
             "teacher_accuracy": self._teacher_accuracy,
@@ -291,9 +297,3 @@ class Training:
         record.write_json(self.folder / "result.json", result)
         (self.folder / "checkpoint.safetensors").unlink(missing_ok=True)
         self.done = True
-
-
-def steps_per_epoch(train: Split, batch_size: int) -> int:
-    """Batches of an epoch: a short last one counts, unless it is a single image, which batch norm cannot train on."""
-    whole, rest = divmod(len(train), batch_size)
-    return whole + (rest > 1)

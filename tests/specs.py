@@ -2,7 +2,7 @@
 
 from potstill.data import CropFlip, Data
 from potstill.methods import KD, Labels
-from potstill.models import Network
+from potstill.models import Network, ReusedHead
 from potstill.optim import MultiStep, OneCycle, Optimizer, Warmup
 from potstill.run import Run, result_of
 from potstill.stage import EarlyStopping, Stage
@@ -23,7 +23,7 @@ TEACHER = Run(
 )
 STUDENT = Run(
     name="student",
-    student=Network("digits_mlp", classes=10, channels=1, options={"width": 8}),
+    student=Network("digits_conv", classes=10, channels=1, options={"width": 8}, reused=ReusedHead(student="stage2")),
     data=Data(name="digits", validation=0.25, augment=CropFlip(padding=1, flip=False), views=4, sharing="per-seed"),
     stages=(
         Stage(terms=(KD(temperature=2.0),), epochs=1, optimizer=Optimizer(), train=("student.0.*",), name="first"),

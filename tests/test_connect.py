@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from potstill.connect import Identity, Pointwise, Projector, Regressor, embedding
+from potstill.connect import Identity, Pointwise, Projector, Regressor, embedding, normal_start
 from potstill.errors import UserError
 from potstill.maps import as_map, as_vector, match_size
 
@@ -66,6 +66,14 @@ def test_the_regressor_leads_to_the_teachers_size(ours, theirs, kernel, after, n
     assert layer.kernel_size == kernel
     assert (layer.bias is None) == norm
     assert [type(part) for part in list(built.children())[1:]] == ([nn.BatchNorm2d, nn.ReLU] if norm else [])
+
+
+def test_a_normal_start_goes_by_the_outputs():
+    built = normal_start(Pointwise(norm=True).build(torch.randn(2, 300, 4, 4), torch.randn(2, 50, 4, 4)))
+    weight = built.get_parameter("0.weight")
+    assert weight.std().item() == pytest.approx((2 / 50) ** 0.5, rel=0.03)
+    assert weight.abs().max() > 3 * weight.std()  # A uniform distribution ends at √3 of them.
+    assert torch.equal(built.get_parameter("1.weight"), torch.ones(50))
 
 
 def test_the_projector_is_simkds_and_its_factor_saves_parameters():

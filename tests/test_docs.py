@@ -172,6 +172,17 @@ def test_tables_tell_what_the_package_has(hooks: Any) -> None:
     )
 
 
+def test_results_stand_where_a_page_asks_for_them(hooks: Any, tmp_path: Path) -> None:
+    tables = hooks[1]
+    asked = [name for page in PAGES for name in tables.RESULTS.findall(page.read_text())]
+    assert {"cifar10-fitnets", "cifar100-benchmark"} <= set(asked)
+    assert set(asked) <= {name.replace(":", "-") for name in recipes.names()}
+    assert "| hard+soft | 94.82 ± .12 (n = 5) |" in tables.on_page_markdown("<!-- results: mnist-hinton -->")
+    (tmp_path / "some.md").write_text("# a: its title\n\nText.\n\n## Per seed\n\n| arm |\n")
+    assert tables.saved(tmp_path / "some.md") == "Text.\n\n#### Per seed\n\n| arm |"
+    assert tables.saved(tmp_path / "none.md").startswith("None is recorded yet: `results/none.md`")
+
+
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]

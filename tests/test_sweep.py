@@ -96,6 +96,7 @@ def comparison():
         ),
         seeds=(42, 43, 44),
         teachers=(Arm(name="teacher", run=TEACHER, published=0.99),),
+        margin=0.008,
     )
 
 
@@ -117,7 +118,7 @@ def test_a_change_reaches_students_and_no_teacher():
     assert [arm.run.epochs for arm in short.arms] == [7, 7]
     assert short.teachers == comparison().teachers
     assert short.arms[1].run.teacher == result_of(TEACHER)
-    assert (short.seeds, short.arms[0].published) == ((42, 43, 44), 0.94559)
+    assert (short.seeds, short.arms[0].published, short.margin) == ((42, 43, 44), 0.94559, 0.008)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,7 @@ def test_a_recipe_may_return_a_run_runs_or_a_sweep():
     sweep = comparison()
     assert as_sweep(sweep) is sweep
     one = as_sweep(run("a", seed=4))
-    assert (one.arms, one.seeds) == ((Arm(name="a", run=run("a", seed=4)),), (4,))
+    assert (one.arms, one.seeds, one.margin) == ((Arm(name="a", run=run("a", seed=4)),), (4,), 0.0)
     for several in ([run("a", seed=4), run("b", seed=4)], (run("a", seed=4), run("b", seed=4))):
         assert [(m.arm.name, m.run) for m in as_sweep(several).members()] == [(r.name, r) for r in several]
 
@@ -175,6 +176,7 @@ def test_a_sweep_is_written_with_every_run_and_its_row(tmp_path):
         "recipe": "digits:demo",
         "title": "A demo",
         "command": "potstill run digits:demo",
+        "margin": 0.008,
     }
     assert len(rows) == 7
     assert rows[0] == {

@@ -47,6 +47,7 @@ from potstill.methods.logits import logits_loss as logits_loss
 from potstill.methods.logits import spherical_loss as spherical_loss
 from potstill.methods.mgd import MGD as MGD
 from potstill.methods.mgd import mgd_loss as mgd_loss
+from potstill.methods.mlkd import MLKD as MLKD
 from potstill.methods.mlkd import mlkd_loss as mlkd_loss
 from potstill.methods.mmd import MMD as MMD
 from potstill.methods.mmd import mmd_loss as mmd_loss

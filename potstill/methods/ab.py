@@ -1,10 +1,12 @@
 """Activation boundaries.
 
 Byeongho Heo, Minsik Lee, Sangdoo Yun, Jin Young Choi: Knowledge Transfer via Distillation of Activation Boundaries
-Formed by Hidden Neurons. AAAI 2019, arXiv:1811.03233, equation 6.
+Formed by Hidden Neurons. AAAI 2019, arXiv:1811.03233.
 
 Errata: it is a stage of initialisation, without labels; learning from labels follows. Weights in tables that add it to
-labels copy a flag that multiplied nothing. The factor 3/1000 and the halving from layer to layer are the authors'.
+labels copy a flag that multiplied nothing. The factor 3/1000 and the halving from layer to layer are the authors' for
+three layers of small images; with four layers of large ones they take 1/1000. They keep the teacher's batch norm in
+training mode; here a teacher is always in evaluation mode.
 """
 
 from dataclasses import dataclass
@@ -14,10 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from potstill.connect import Pointwise, connected, connectors
+from potstill.connect import Identity, Pointwise, connected, normal_start
 from potstill.errors import UserError
 from potstill.gram import precise
-from potstill.maps import expect_pairs, expect_same_shape
+from potstill.maps import expect_pairs, expect_same_shape, map_pairs
 from potstill.term import Knowledge, Plan, Progress, Term
 from potstill.types import Batch, Trace
 
@@ -57,6 +59,7 @@ class AB(Term):
 
     knowledge: ClassVar[Knowledge] = "feature"
     citation: ClassVar[str] = "Heo et al. 2019, arXiv:1811.03233"
+    learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,19 +67,11 @@ class AB(Term):
         if not 0 <= self.margin < float("inf"):
             raise UserError(f"The margin of {self.key!r} is {self.margin:g}; expected a number ≥ 0.")
 
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """Maps of the student."""
-        return self.student
-
-    @property
-    def teacher_taps(self) -> tuple[str, ...]:
-        """Maps of the teacher."""
-        return self.teacher
-
     def build(self, student: Trace, teacher: Trace | None, plan: Plan) -> nn.Module:
-        """For each pair a 1×1 convolution with batch norm."""
-        return connectors(self, Pointwise(norm=True), student, teacher)
+        """For each pair a 1×1 convolution with batch norm; nothing where the channels agree, as the authors have it."""
+        pairs = map_pairs(self, student, teacher)
+        kinds = [Identity() if s.shape[1] == t.shape[1] else Pointwise(norm=True) for s, t in pairs]
+        return nn.ModuleList(normal_start(kind.build(s, t)) for kind, (s, t) in zip(kinds, pairs, strict=True))
 
     def loss(
         self, batch: Batch, student: Trace, teacher: Trace | None, learned: nn.Module | None, progress: Progress

@@ -1,10 +1,12 @@
 """Show, attend and distill.
 
 Mingi Ji, Byeongho Heo, Sungrae Park: Show, Attend and Distill: Knowledge Distillation via Attention-based Feature
-Matching. AAAI 2021, arXiv:2102.02973, equations 2 to 6.
+Matching. AAAI 2021, arXiv:2102.02973.
 
 Errata: another method of the same initials, attention feature distillation, stands in some collections. The weight of
-200 comes with soft targets of weight 0.9.
+200 comes with soft targets of weight 0.9 (T 4), and with the maps behind every residual block of both networks; the
+default here is one map per stage. The authors bring the student's mean squares to the teacher's size, larger or
+smaller; here the larger map is pooled.
 """
 
 import math
@@ -94,22 +96,13 @@ class AFD(Term):
 
     knowledge: ClassVar[Knowledge] = "feature"
     citation: ClassVar[str] = "Ji, Heo, Park 2021, arXiv:2102.02973"
+    learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         expect_taps(self)
         if self.width < 1:
             raise UserError(f"The width of {self.key!r} is {self.width}; expected a whole number ≥ 1.")
-
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """Maps of the student."""
-        return self.student
-
-    @property
-    def teacher_taps(self) -> tuple[str, ...]:
-        """Maps of the teacher."""
-        return self.teacher
 
     def build(self, student: Trace, teacher: Trace | None, plan: Plan) -> nn.Module:
         """Queries of the teacher's layers, keys of the student's, and the bilinear forms between them."""

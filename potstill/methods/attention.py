@@ -1,11 +1,11 @@
 """Attention transfer.
 
 Sergey Zagoruyko, Nikos Komodakis: Paying More Attention to Attention: Improving the Performance of Convolutional Neural
-Networks via Attention Transfer. ICLR 2017, arXiv:1612.03928, equation 2.
+Networks via Attention Transfer. ICLR 2017, arXiv:1612.03928.
 
-Errata: the paper adds norms of differences up over positions; the authors' code, and the weights of all tables, take
-the mean of squared differences, so the loss shrinks as maps grow. Code that raises activations to an odd power without
-their modulus computes something else.
+Errata: the paper writes the norm of the difference of two unit-norm maps; the authors' code, and the weights of all
+tables, take the mean of squared differences, so the loss shrinks as maps grow. Code that raises activations to an odd
+power without their modulus computes something else.
 """
 
 from dataclasses import dataclass
@@ -68,16 +68,6 @@ class Attention(Term):
         expect_pairs(self)
         if not 1 <= self.p < float("inf"):
             raise UserError(f"The power p of {self.key!r} is {self.p:g}; expected a number ≥ 1.")
-
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """Maps of the student."""
-        return self.student
-
-    @property
-    def teacher_taps(self) -> tuple[str, ...]:
-        """Maps of the teacher."""
-        return self.teacher
 
     def build(self, student: Trace, teacher: Trace | None, plan: Plan) -> None:
         """Nothing is learned; refuses vectors."""

@@ -1,14 +1,14 @@
 """Be your own teacher.
 
 Linfeng Zhang, Jiebo Song, Anni Gao, Jingwei Chen, Chenglong Bao, Kaisheng Ma: Be Your Own Teacher: Improve the
-Performance of Convolutional Neural Networks via Self Distillation. ICCV 2019, arXiv:1905.08094, equations 2 to 5.
+Performance of Convolutional Neural Networks via Self Distillation. ICCV 2019, arXiv:1905.08094.
 
 Heads after each stage learn from labels and from the deepest head, and their features from the deepest ones: weight
 1 for the deepest head's labels, 0.03 for features, which the head next to the deepest does without.
 
 Errata: there is no T², and the distance of features is the root of the sum over the whole batch, not a mean of
-squares, so its gradient does not fade as they meet. The β of 1e-6 that is passed around belongs to a third party's
-squared form.
+squares, so its gradient does not fade as they meet. The soft part of the authors' code is a cross-entropy, which has
+the same gradient. The β of 1e-6 that is passed around belongs to a third party's squared form.
 """
 
 from typing import cast

@@ -1,12 +1,14 @@
 """Class attention transfer.
 
 Ziyao Guo, Haonan Yan, Hui Li, Xiaodong Lin: Class Attention Transfer Based Knowledge Distillation. CVPR 2023,
-arXiv:2304.12777, equations 4 to 6.
+arXiv:2304.12777.
 
-Errata: the paper normalises each class map; the published results of pairs of one family come without. The weight
-depends on the pair and on the resolution: raw maps at 2×2 for ResNet8×4 (15, the default here), ResNet20 (0.7),
-ResNet32 (1.8), WRN-16-2 (12), WRN-40-1 (1.5), VGG8 (4.5); normalised maps at 2×2 for MobileNetV2 (15 from VGG13, 40
-from ResNet50), at 4×4 for ShuffleNets (600 from ResNets, 80 for ShuffleNetV1 from WRNs).
+Errata: the authors rebuild networks to end in a 1×1 convolution without a bias and a mean; here the usual linear
+classifier is read as one, and its bias left out of the maps. The paper normalises each class map; the published results
+of pairs of one family come without. The weight depends on the pair and on the resolution: raw maps at 2×2 for
+ResNet8×4 (15, the default here), ResNet20 (0.7), ResNet32 (1.8), WRN-16-2 (12), WRN-40-1 (1.5), VGG8 (4.5); normalised
+maps at 2×2 for MobileNetV2 (15 from VGG13, 40 from ResNet50), at 4×4 for ShuffleNets (600 from ResNets, 80 for
+ShuffleNetV1 from WRNs).
 """
 
 from dataclasses import dataclass
@@ -94,16 +96,6 @@ class CATKD(Term):
             raise UserError(f"The term {self.key!r} was given {len(self.student)} pairs of taps; expected one.")
         if self.resolution < 1:
             raise UserError(f"The resolution of {self.key!r} is {self.resolution}; expected a whole number ≥ 1.")
-
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """The last map of the student."""
-        return self.student
-
-    @property
-    def teacher_taps(self) -> tuple[str, ...]:
-        """The last map of the teacher."""
-        return self.teacher
 
     def build(self, student: Trace, teacher: Trace | None, plan: Plan) -> nn.Module:
         """Nothing is learned; refuses networks that do more to their last map than average and classify it."""

@@ -1,8 +1,8 @@
 """Correlation congruence with a kernel: the pairwise correlations of a batch under a Taylor-expanded Gaussian kernel.
 
 Baoyun Peng, Xiao Jin, Jiaheng Liu, Dongsheng Li, Yichao Wu, Yu Liu, Shunfeng Zhou, Zhaoning Zhang: Correlation
-Congruence for Knowledge Distillation. ICCV 2019, arXiv:1904.01802, equations 5 to 8. It learns nothing beside the
-student, and costs one N × N product on each side.
+Congruence for Knowledge Distillation. ICCV 2019, arXiv:1904.01802. It learns nothing beside the student, and
+costs one N × N product on each side.
 
 Errata: this is the paper's form. The short form that the authors' published tables stand on is `correlation`; its
 weight .02, the default here for want of another, is of another scale and cannot be exchanged with this one's.
@@ -77,16 +77,6 @@ class CCKernel(Term):
             raise UserError(f"The gamma of {self.key!r} is {self.gamma:g}; expected a number > 0, such as 0.4.")
         if self.order < 1:
             raise UserError(f"The order of {self.key!r} is {self.order}; expected a whole number ≥ 1.")
-
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """Those compared."""
-        return self.student
-
-    @property
-    def teacher_taps(self) -> tuple[str, ...]:
-        """Those they are compared with."""
-        return self.teacher
 
     def loss(
         self, batch: Batch, student: Trace, teacher: Trace | None, learned: nn.Module | None, progress: Progress

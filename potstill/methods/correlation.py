@@ -1,10 +1,10 @@
 """Correlation congruence: where student and teacher differ about one image, they shall not also about the next.
 
 Baoyun Peng, Xiao Jin, Jiaheng Liu, Dongsheng Li, Yichao Wu, Yu Liu, Shunfeng Zhou, Zhaoning Zhang: Correlation
-Congruence for Knowledge Distillation. ICCV 2019, arXiv:1904.01802, section 3. It learns one linear embedding on each
-side, and costs next to nothing.
+Congruence for Knowledge Distillation. ICCV 2019, arXiv:1904.01802. It learns one linear embedding on each side,
+and costs next to nothing.
 
-Errata: this is the short form that the authors gave out and that published tables stand on, not equation 8 of the paper
+Errata: this is the short form that an author gave out and that published tables stand on, not the kernel of the paper
 (see `cckernel`): it looks at neighbours in the batch only, so it depends on their order. The embedding of the teacher's
 features is learned; a detached `teacher` would freeze it at its random start.
 """
@@ -61,22 +61,13 @@ class Correlation(Term):
 
     knowledge: ClassVar[Knowledge] = "relation"
     citation: ClassVar[str] = "Peng et al. 2019, arXiv:1904.01802"
+    learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         expect_pairs(self)
         if self.width < 1:
             raise UserError(f"The width of {self.key!r} is {self.width}; expected a whole number ≥ 1, such as 128.")
-
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """Those embedded."""
-        return self.student
-
-    @property
-    def teacher_taps(self) -> tuple[str, ...]:
-        """Those embedded on the teacher's side."""
-        return self.teacher
 
     def build(self, student: Trace, teacher: Trace | None, plan: Plan) -> nn.Module:
         """For each pair the embedding of the student's features, then that of the teacher's."""

@@ -1,7 +1,7 @@
 """Contrastive distillation: student and teacher agree about an image, and not about those of other classes.
 
 Yonglong Tian, Dilip Krishnan, Phillip Isola: Contrastive Representation Distillation. ICLR 2020, arXiv:1910.10699,
-equations 9 to 18. It learns one linear embedding on each side, and keeps two banks of n × D embeddings and two
+equation 18. It learns one linear embedding on each side, and keeps two banks of n × D embeddings and two
 constants Z; a step costs two N × n products.
 
 Errata: Z is set in the first batch and kept. The loss is a sum over negatives, so another number of them is another
@@ -237,6 +237,8 @@ class CRD(Term):
 
     knowledge: ClassVar[Knowledge] = "relation"
     citation: ClassVar[str] = "Tian, Krishnan, Isola 2020, arXiv:1910.10699"
+    learns: ClassVar[bool] = True
+    reads_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -248,16 +250,6 @@ class CRD(Term):
             raise UserError(f"The temperature of {self.key!r} is {self.temperature:g}; expected a number > 0, as 0.07.")
         if not 0 <= self.momentum < 1:
             raise UserError(f"The momentum of {self.key!r} is {self.momentum:g}; expected a number from 0 to below 1.")
-
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """Those embedded."""
-        return self.student
-
-    @property
-    def teacher_taps(self) -> tuple[str, ...]:
-        """Those embedded on the teacher's side."""
-        return self.teacher
 
     def build(self, student: Trace, teacher: Trace | None, plan: Plan) -> nn.Module:
         """For each pair both embeddings and both banks."""

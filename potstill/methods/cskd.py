@@ -1,10 +1,10 @@
 """Class-wise self-distillation.
 
 Sukmin Yun, Jongjin Park, Kimin Lee, Jinwoo Shin: Regularizing Class-wise Predictions via Self-knowledge
-Distillation. CVPR 2020, arXiv:2003.13964, equation 2.
+Distillation. CVPR 2020, arXiv:2003.13964.
 
-The student's answer to one image is the target for another image of the same class. The weight is 1 with T = 4; the
-labels' cross-entropy is of the first image alone.
+The student's answer to one image is the target for another image of the same class. The weight is 1 with T = 4 on
+CIFAR-100, 3 on fine-grained data; the labels' cross-entropy is of the first image alone.
 
 Errata: in the authors' code the partner's pass has no gradient but is in training mode, so that batch norm sees it,
 and an image may be its own partner.

@@ -1,7 +1,7 @@
 """Curriculum temperature.
 
 Zheng Li, Xiang Li, Lingfeng Yang, Borui Zhao, Renjie Song, Lei Luo, Jun Li, Jian Yang: Curriculum Temperature for
-Knowledge Distillation. AAAI 2023, arXiv:2211.16231, section 3.2 (the global temperature).
+Knowledge Distillation. AAAI 2023, arXiv:2211.16231 (the global temperature).
 
 One number θ is learned against the student: its gradient is reversed, by a factor that grows over the first epochs,
 so the task grows harder. It starts at 1 (T ≈ 15.6) and, like the student, is subject to weight decay.
@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from potstill.divergence import SampleWeight, expect_factor, softened_kl, standardize, teacher_right
+from potstill.divergence import expect_factor, softened_kl, standardize
 from potstill.errors import UserError
 from potstill.term import Knowledge, Plan, Progress, Term, expect_teacher
 from potstill.types import Batch, Trace
@@ -72,7 +72,6 @@ class CTKD(Term):
         span: How much higher the highest is.
         ramp: Epochs until the gradient of θ is fully reversed.
         standardize: Whether both sides' logits are standardized first (Sun et al. 2024, arXiv:2403.01427).
-        only_right: Whether only images that the teacher gets right count.
     """
 
     weight: float = 0.9
@@ -80,10 +79,10 @@ class CTKD(Term):
     span: float = 20.0
     ramp: int = 10
     standardize: bool = False
-    only_right: bool = False
 
     knowledge: ClassVar[Knowledge] = "response"
     citation: ClassVar[str] = "Li et al. 2023, arXiv:2211.16231"
+    learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,12 +102,11 @@ class CTKD(Term):
         """Softened divergence at the temperature of now."""
         assert isinstance(learned, Theta)
         own, answer = student.logits, expect_teacher(self, teacher).logits
-        right: SampleWeight | None = teacher_right(answer, batch.labels) if self.only_right else None
         if self.standardize:
             own, answer = standardize(own), standardize(answer)
         theta = reverse_gradient(learned.theta, self.scale_at(progress))
         temperature = ctkd_temperature(theta, start=self.start, span=self.span)
-        return softened_kl(own, answer, temperature=temperature, weight=right)
+        return softened_kl(own, answer, temperature=temperature)
 
     def scale_at(self, progress: Progress) -> float:
         """The factor of the reversal: ½(1 − cos(π · min(e + 1, ramp)/ramp)) in epoch e, from 0."""

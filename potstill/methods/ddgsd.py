@@ -1,11 +1,12 @@
 """Data-distortion guided self-distillation.
 
-Ting-Bing Xu, Cheng-Lin Liu: Data-Distortion Guided Self-Distillation for Deep Neural Networks. AAAI 2019, section 3.
+Ting-Bing Xu, Cheng-Lin Liu: Data-Distortion Guided Self-Distillation for Deep Neural Networks. AAAI 2019.
 
 Two augmented views of each image teach each other: weight 1 for their answers and 5e-4 for the means of their pooled
 features, beside the mean of both views' cross-entropies.
 
-Errata: as a target each answer is detached; the features are not.
+Errata: the weights and what is detached are those of a later reimplementation, for no code of the authors is known: as
+a target each answer is detached; the features are not.
 """
 
 from jaxtyping import Float

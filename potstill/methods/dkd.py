@@ -4,8 +4,8 @@ Borui Zhao, Quan Cui, Renjie Song, Yiyu Qiu, Jiajun Liang: Decoupled Knowledge D
 arXiv:2203.08679, section 3.
 
 The softened divergence is that of the label against the rest (TCKD) plus that among the rest (NCKD), weighed by 1 −
-p_t(label); here both have weights of their own. The published β is 8, 6 or 2 by pair of networks on CIFAR-100, and
-0.5 with T = 1 on ImageNet, over 20 epochs of warm-up.
+p_t(label); here both have weights of their own. The published β is 8, 6 or 2 by pair of networks on CIFAR-100, over 20
+epochs of warm-up, and 0.5 with T = 1 and a single one on ImageNet.
 
 Errata: the authors' code takes the logarithm of the binary part without guarding it, which is infinite once the
 student is sure; here it is a logsumexp. With standardized logits the published weight multiplies both α and β.
@@ -27,7 +27,6 @@ from potstill.divergence import (
     log_binary,
     log_softened,
     standardize,
-    teacher_right,
 )
 from potstill.term import Knowledge, Progress, Term, expect_teacher
 from potstill.types import Batch, Trace
@@ -74,7 +73,6 @@ class DKD(Term):
         beta: β, the factor of the divergence among the rest.
         temperature: T > 0.
         standardize: Whether both sides' logits are standardized first (Sun et al. 2024, arXiv:2403.01427).
-        only_right: Whether only images that the teacher gets right count.
     """
 
     warmup: float = 20.0
@@ -82,10 +80,10 @@ class DKD(Term):
     beta: float = 8.0
     temperature: float = 4.0
     standardize: bool = False
-    only_right: bool = False
 
     knowledge: ClassVar[Knowledge] = "response"
     citation: ClassVar[str] = "Zhao et al. 2022, arXiv:2203.08679"
+    reads_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -98,8 +96,6 @@ class DKD(Term):
     ) -> Tensor:
         """`dkd_loss` of the two logits and the labels."""
         own, answer = student.logits, expect_teacher(self, teacher).logits
-        right = teacher_right(answer, batch.labels) if self.only_right else None
         if self.standardize:
             own, answer = standardize(own), standardize(answer)
-        options = {"alpha": self.alpha, "beta": self.beta, "temperature": self.temperature}
-        return dkd_loss(own, answer, batch.labels, **options, weight=right)
+        return dkd_loss(own, answer, batch.labels, alpha=self.alpha, beta=self.beta, temperature=self.temperature)

@@ -4,9 +4,11 @@ Antti Tarvainen, Harri Valpola: Mean teachers are better role models: Weight-ave
 semi-supervised deep learning results. NIPS 2017, arXiv:1703.01780, section 2.
 
 The teacher is the running average of the student's own weights, with the decay min(1 − 1/(step + 1), 0.999); the
-weight is ramped by exp(−5(1 − e/5)²) until epoch e = 5.
+weight is ramped by exp(−5(1 − e/5)²) until epoch e = 5. With few labels of CIFAR-10 the authors' code has the weight
+100, and 0.97 for 0.999.
 
-Errata: the squares are averaged over classes too, so their weight grows with the number of classes.
+Errata: the squares are averaged over classes too, so their weight grows with the number of classes. In the authors'
+code the average stays in training mode, and batch norm's own statistics are not averaged.
 """
 
 from typing import Literal

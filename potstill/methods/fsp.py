@@ -1,11 +1,11 @@
 """Flow of solution procedure.
 
 Junho Yim, Donggyu Joo, Jihoon Bae, Junmo Kim: A Gift from Knowledge Distillation: Fast Optimization, Network
-Minimization and Transfer Learning. CVPR 2017, equations 1 and 2.
+Minimization and Transfer Learning. CVPR 2017.
 
 Errata: it is a stage of initialisation, without labels; learning from labels follows. Tables that list a weight of 50
-copy a flag that multiplied nothing. The paper divides squared differences by the batch; published numbers come from the
-mean over all elements.
+copy a flag that multiplied nothing. The paper adds squared differences up over a matrix; the numbers of later tables
+come from the mean over all elements.
 """
 
 from dataclasses import dataclass
@@ -73,16 +73,6 @@ class FSP(Term):
         expect_pairs(self)
         if len(self.student) < 2:
             raise UserError(f"The term {self.key!r} was given one tap of each network; expected at least two.")
-
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """Maps of the student."""
-        return self.student
-
-    @property
-    def teacher_taps(self) -> tuple[str, ...]:
-        """Maps of the teacher."""
-        return self.teacher
 
     def build(self, student: Trace, teacher: Trace | None, plan: Plan) -> None:
         """Nothing is learned; refuses vectors, and layers of unlike width."""

@@ -1,12 +1,12 @@
 """Hints.
 
 Adriana Romero, Nicolas Ballas, Samira Ebrahimi Kahou, Antoine Chassang, Carlo Gatta, Yoshua Bengio: FitNets: Hints for
-Thin Deep Nets. ICLR 2015, arXiv:1412.6550, equation 3.
+Thin Deep Nets. ICLR 2015, arXiv:1412.6550.
 
-Errata: the paper trains the hint alone, on the lower part of the student, and soft targets afterwards; the weight of
-100 belongs to later tables, which train one joint stage with a regressor that ends in batch norm and a ReLU. Such a
-regressor cannot reach targets from before a ReLU. Implementations do unlike things where the student's map is smaller
-than the teacher's, so weights across such pairs are not comparable.
+Errata: the paper trains the hint alone, on the lower part of the student, and soft targets afterwards; the mean over
+all elements and the weight of 100 belong to later tables, which train one joint stage with a regressor that ends in
+batch norm and a ReLU. Such a regressor cannot reach targets from before a ReLU. Implementations do unlike things where
+the student's map is smaller than the teacher's, so weights across such pairs are not comparable.
 """
 
 from dataclasses import dataclass
@@ -54,20 +54,11 @@ class Hint(Term):
 
     knowledge: ClassVar[Knowledge] = "feature"
     citation: ClassVar[str] = "Romero et al. 2015, arXiv:1412.6550"
+    learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         expect_pairs(self)
-
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """The guided layers."""
-        return self.student
-
-    @property
-    def teacher_taps(self) -> tuple[str, ...]:
-        """The hint layers."""
-        return self.teacher
 
     def build(self, student: Trace, teacher: Trace | None, plan: Plan) -> nn.Module:
         """One regressor for each pair."""

@@ -1,11 +1,11 @@
 """Inter-channel correlation: which channels light up together, image by image, whatever the size of the maps.
 
 Li Liu, Qingle Huang, Sihao Lin, Hongwei Xie, Bing Wang, Xiaojun Chang, Xiaodan Liang: Exploring Inter-Channel
-Correlation for Diversity-Preserved Knowledge Distillation. ICCV 2021, arXiv:2202.03680, equations 3 to 6. It learns a
+Correlation for Diversity-Preserved Knowledge Distillation. ICCV 2021, arXiv:2202.03680, equations 3 and 4. It learns a
 1×1 convolution with batch norm on the student's side, and costs one C_t × C_t product of maps on each side.
 
-Errata: the paper's equation does not say how G is normalised; the authors' code, whose weight 2.5 this is, gives each
-row of G unit norm and divides by C, not C².
+Errata: the paper divides the squares by C² and scales nothing else; the authors' code, whose weight 2.5 this is, gives
+each row of G unit norm and divides by C.
 """
 
 from dataclasses import dataclass
@@ -62,20 +62,11 @@ class ICKD(Term):
 
     knowledge: ClassVar[Knowledge] = "relation"
     citation: ClassVar[str] = "Liu et al. 2021, arXiv:2202.03680"
+    learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         expect_pairs(self)
-
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """Those compared."""
-        return self.student
-
-    @property
-    def teacher_taps(self) -> tuple[str, ...]:
-        """Those they are compared with."""
-        return self.teacher
 
     def build(self, student: Trace, teacher: Trace | None, plan: Plan) -> nn.Module:
         """For each pair a 1×1 convolution to the teacher's channels, with batch norm."""

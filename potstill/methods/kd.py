@@ -1,7 +1,7 @@
 """Soft targets.
 
-Geoffrey Hinton, Oriol Vinyals, Jeff Dean: Distilling the Knowledge in a Neural Network. NIPS workshop 2014/2015,
-arXiv:1503.02531, section 2.
+Geoffrey Hinton, Oriol Vinyals, Jeff Dean: Distilling the Knowledge in a Neural Network. NIPS 2014 Deep Learning
+Workshop, arXiv:1503.02531, section 2.
 
 Errata: the paper's T² keeps the gradient's size as T changes; implementations that leave it out, or that divide the
 divergence by the number of classes (`nn.KLDivLoss` with its default "mean"), weaken the soft term without saying so.
@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from potstill.divergence import SampleWeight, expect_temperature, softened_kl, standardize, teacher_right
+from potstill.divergence import SampleWeight, expect_temperature, softened_kl, standardize
 from potstill.errors import UserError
 from potstill.term import Knowledge, Progress, Term, expect_teacher
 from potstill.types import Batch, Trace
@@ -47,13 +47,11 @@ class KD(Term):
             `nn.KLDivLoss()` does: only to reproduce what such code published.
         standardize: Whether both sides' logits are standardized first (Sun et al. 2024, arXiv:2403.01427, whose
             usual weight is 9 with T = 2, beside 0.1 for the labels).
-        only_right: Whether only images that the teacher gets right count.
     """
 
     temperature: float = 4.0
     reduction: Literal["batchmean", "mean"] = "batchmean"
     standardize: bool = False
-    only_right: bool = False
 
     knowledge: ClassVar[Knowledge] = "response"
     citation: ClassVar[str] = "Hinton, Vinyals, Dean 2015, arXiv:1503.02531"
@@ -69,8 +67,7 @@ class KD(Term):
     ) -> Tensor:
         """`kd_loss` of the two logits."""
         own, answer = student.logits, expect_teacher(self, teacher).logits
-        right = teacher_right(answer, batch.labels) if self.only_right else None
         if self.standardize:
             own, answer = standardize(own), standardize(answer)
-        loss = kd_loss(own, answer, temperature=self.temperature, weight=right)
+        loss = kd_loss(own, answer, temperature=self.temperature)
         return loss / answer.shape[1] if self.reduction == "mean" else loss

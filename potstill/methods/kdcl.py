@@ -1,11 +1,11 @@
 """Collaborative learning.
 
 Qiushan Guo, Xinjiang Wang, Yichao Wu, Zhipeng Yu, Ding Liang, Xiaolin Hu, Ping Luo: Online Knowledge Distillation
-via Collaborative Learning. CVPR 2020, section 3.
+via Collaborative Learning. CVPR 2020.
 
 Networks that learn together share one target, made of all their logits; each then has soft targets against it.
 
-Errata: the temperature and weight of the paper's soft targets are recalled, not checked; many implementations
+Errata: the authors gave out no code, so no temperature and no weight of theirs stands here; many implementations
 average the logits instead, which is none of the paper's rules.
 """
 

@@ -37,6 +37,7 @@ class Labels(Term):
 
     knowledge: ClassVar[Knowledge] = "label"
     citation: ClassVar[str] = "Cross-entropy on labels; smoothing after Szegedy et al. 2016, arXiv:1512.00567"
+    reads_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,8 +46,8 @@ class Labels(Term):
 
     @property
     def needs_teacher(self) -> bool:
-        """Labels need no teacher."""
-        return False
+        """Labels need no teacher, unless it says which images count."""
+        return self.only_right
 
     def loss(
         self, batch: Batch, student: Trace, teacher: Trace | None, learned: nn.Module | None, progress: Progress

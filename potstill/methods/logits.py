@@ -1,9 +1,10 @@
 """Matching logits.
 
-Jimmy Ba, Rich Caruana: Do Deep Nets Really Need to be Deep? NIPS 2014, arXiv:1312.6184, equation 1.
+Jimmy Ba, Rich Caruana: Do Deep Nets Really Need to be Deep? NIPS 2014, arXiv:1312.6184.
 
-`spherical_loss` compares directions alone, which leaves the student the size of its logits; Guo et al. 2020,
-arXiv:2010.07485, soften such logits too.
+`spherical_loss` compares directions alone, which leaves the student the size of its logits. Jia Guo, Minghao Chen, Yao
+Hu, Chen Zhu, Xiaofei He, Deng Cai: Reducing the Teacher-Student Gap via Spherical Knowledge Distillation. 2020,
+arXiv:2010.07485, soften such logits instead.
 
 Errata: the paper halves the squares and sums them over classes; the mean over all elements is common since, so that
 one weight serves any number of classes.
@@ -15,7 +16,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from potstill.divergence import SampleWeight, batch_mean, squared_distance, teacher_right
+from potstill.divergence import SampleWeight, batch_mean, squared_distance
 from potstill.gram import precise, unit
 from potstill.term import Knowledge, Progress, Term, expect_teacher
 from potstill.types import Batch, Trace
@@ -49,13 +50,7 @@ def spherical_loss(
 
 @dataclass(frozen=True, kw_only=True)
 class Logits(Term):
-    """The student's logits equal the teacher's.
-
-    Attributes:
-        only_right: Whether only images that the teacher gets right count.
-    """
-
-    only_right: bool = False
+    """The student's logits equal the teacher's."""
 
     knowledge: ClassVar[Knowledge] = "response"
     citation: ClassVar[str] = "Ba, Caruana 2014, arXiv:1312.6184"
@@ -65,19 +60,12 @@ class Logits(Term):
     ) -> Tensor:
         """`logits_loss` of the two logits."""
         answer = expect_teacher(self, teacher).logits
-        right = teacher_right(answer, batch.labels) if self.only_right else None
-        return logits_loss(student.logits, answer, weight=right)
+        return logits_loss(student.logits, answer)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spherical(Term):
-    """The student's logits point where the teacher's do.
-
-    Attributes:
-        only_right: Whether only images that the teacher gets right count.
-    """
-
-    only_right: bool = False
+    """The student's logits point where the teacher's do."""
 
     knowledge: ClassVar[Knowledge] = "response"
     citation: ClassVar[str] = "Ba, Caruana 2014, arXiv:1312.6184, on logits of unit norm"
@@ -87,5 +75,4 @@ class Spherical(Term):
     ) -> Tensor:
         """`spherical_loss` of the two logits."""
         answer = expect_teacher(self, teacher).logits
-        right = teacher_right(answer, batch.labels) if self.only_right else None
-        return spherical_loss(student.logits, answer, weight=right)
+        return spherical_loss(student.logits, answer)

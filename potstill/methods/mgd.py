@@ -1,7 +1,7 @@
 """Masked generative distillation.
 
 Zhendong Yang, Zhe Li, Mingqi Shao, Dachuan Shi, Zehuan Yuan, Chun Yuan: Masked Generative Distillation. ECCV 2022,
-arXiv:2205.01529, equations 2 to 4.
+arXiv:2205.01529.
 
 Errata: the paper masks positions, which its code does for detection only; for classification whole channels are masked,
 each with probability 0.15, and what is left is not scaled up. The weight of 0.00007 belongs to the sum over channels
@@ -72,22 +72,13 @@ class MGD(Term):
 
     knowledge: ClassVar[Knowledge] = "feature"
     citation: ClassVar[str] = "Yang et al. 2022, arXiv:2205.01529"
+    learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         expect_pairs(self)
         if not 0 <= self.masked < 1:
             raise UserError(f"The share of masked channels is {self.masked:g}; expected a number from 0 to below 1.")
-
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """Maps of the student."""
-        return self.student
-
-    @property
-    def teacher_taps(self) -> tuple[str, ...]:
-        """Maps of the teacher."""
-        return self.teacher
 
     def build(self, student: Trace, teacher: Trace | None, plan: Plan) -> nn.Module:
         """For each pair two 3×3 convolutions around a ReLU, behind a 1×1 where channels differ."""

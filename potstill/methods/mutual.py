@@ -1,7 +1,6 @@
 """Deep mutual learning.
 
-Ying Zhang, Tao Xiang, Timothy M. Hospedales, Huchuan Lu: Deep Mutual Learning. CVPR 2018, arXiv:1706.00384,
-equations 5 and 8.
+Ying Zhang, Tao Xiang, Timothy M. Hospedales, Huchuan Lu: Deep Mutual Learning. CVPR 2018, arXiv:1706.00384.
 
 Networks that learn together are each other's teachers, with weight 1 beside 1 for the labels.
 

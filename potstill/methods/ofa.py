@@ -1,7 +1,7 @@
 """One for all.
 
 Zhiwei Hao, Jianyuan Guo, Kai Han, Yehui Tang, Han Hu, Yunhe Wang, Chang Xu: One-for-All: Bridge the Gap Between
-Heterogeneous Architectures in Knowledge Distillation. NeurIPS 2023, arXiv:2310.19444, sections 3.2 and 3.3.
+Heterogeneous Architectures in Knowledge Distillation. NeurIPS 2023, arXiv:2310.19444.
 
 For networks of unlike families: early exits turn the student's maps into logits, where architectures speak alike,
 and the label's share of the teacher's answer is enhanced. The loss of the final logits and that of each exit have
@@ -9,8 +9,9 @@ weight 1 each, beside 1 for the labels; the exits are dropped after training.
 
 Errata: the authors' code raises the other classes' probabilities to ε as well (`shipped`), which at ε = 1, the
 default, is the same. The loss is a cross-entropy against a target that does not sum to 1, so not zero where student
-and teacher agree. Their exits are sized by the wider of both networks, and transformers have exits of their own
-kind; here widths double from the tap on, and tokens are read as a map.
+and teacher agree. Their exits are as here, but end as wide as the wider of both networks, have a 1×1 convolution after
+the last stage (which before a linear layer adds nothing), and are of another kind for transformers; here widths double
+from the tap on, and tokens are read as a map.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,6 @@ from potstill.divergence import (
     is_label,
     log_softened,
     soft_cross_entropy,
-    teacher_right,
 )
 from potstill.maps import student_maps
 from potstill.term import Knowledge, Plan, Progress, Term, expect_teacher
@@ -70,30 +70,25 @@ class OFA(Term):
         eps: ε ≥ 0; above 1 the label's share grows.
         temperature: T > 0 of both.
         shipped: Whether the other classes' probabilities are raised to ε too, as in the authors' code.
-        only_right: Whether only images that the teacher gets right count.
     """
 
     student: tuple[str, ...] = ("stage1", "stage2", "stage3")
     eps: float = 1.0
     temperature: float = 1.0
     shipped: bool = False
-    only_right: bool = False
 
     knowledge: ClassVar[Knowledge] = "response"
     citation: ClassVar[str] = "Hao et al. 2023, arXiv:2310.19444"
+    learns: ClassVar[bool] = True
+    reads_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         expect_temperature(self.temperature)
         expect_factor(self.key, "eps", self.eps)
 
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """Where the exits are."""
-        return self.student
-
     def build(self, student: Trace, teacher: Trace | None, plan: Plan) -> nn.Module | None:
-        """One exit for each tap; a tap has a separable convolution for each tap that comes after it."""
+        """One exit for each tap; a tap has two separable convolutions for each tap that comes after it."""
         widths = [tapped.shape[1] for tapped in student_maps(self, student)]
         if not widths:
             return None
@@ -104,7 +99,6 @@ class OFA(Term):
     ) -> Tensor:
         """`ofa_loss` of the student's logits and of every exit's, summed."""
         answer = expect_teacher(self, teacher).logits
-        right = teacher_right(answer, batch.labels) if self.only_right else None
         exits = cast(nn.ModuleList, learned) if self.student else ()
         heads = [part(tapped) for part, tapped in zip(exits, student_maps(self, student), strict=True)]
         total = student.logits.new_zeros(())
@@ -116,17 +110,26 @@ class OFA(Term):
                 eps=self.eps,
                 temperature=self.temperature,
                 shipped=self.shipped,
-                weight=right,
             )
         return total
 
 
 def _exit(width: int, halvings: int, classes: int) -> nn.Sequential:
-    """Separable convolutions, each halving the map and doubling its channels; then pooled, and a linear layer."""
+    """Pairs of separable convolutions, each halving the map and doubling its channels; then pooled, and linear."""
     blocks: list[nn.Module] = []
     for _ in range(halvings):
-        depthwise = nn.Conv2d(width, width, 3, stride=2, padding=1, groups=width, bias=False)
-        pointwise = nn.Conv2d(width, 2 * width, 1, bias=False)
+        blocks += [*_separable(width, width, 2), *_separable(width, 2 * width, 1)]
         width *= 2
-        blocks += [depthwise, pointwise, nn.BatchNorm2d(width), nn.ReLU()]
-    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes))
+    linear = nn.Linear(width, classes)
+    nn.init.trunc_normal_(linear.weight, std=0.02)
+    nn.init.zeros_(linear.bias)
+    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
+
+
+def _separable(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+    """A 3×3 convolution of each channel by itself, a 1×1 one, batch norm and ReLU."""
+    depthwise = nn.Conv2d(inputs, inputs, 3, stride=stride, padding=1, groups=inputs, bias=False)
+    pointwise = nn.Conv2d(inputs, outputs, 1, bias=False)
+    for layer in (depthwise, pointwise):
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return [depthwise, pointwise, nn.BatchNorm2d(outputs), nn.ReLU()]

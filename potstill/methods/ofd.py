@@ -1,11 +1,11 @@
 """A comprehensive overhaul of feature distillation.
 
 Byeongho Heo, Jeesoo Kim, Sangdoo Yun, Hyojin Park, Nojun Kwak, Jin Young Choi: A Comprehensive Overhaul of Feature
-Distillation. ICCV 2019, arXiv:1904.01866, equations 2 to 5.
+Distillation. ICCV 2019, arXiv:1904.01866.
 
 Errata: the authors keep the teacher's batch norm in training mode on purpose; here a teacher is always in evaluation
-mode. Their margin divides by γ, which may be 0; it is 0 then. The weight of 0.001 is theirs for small images; for
-ImageNet it is 0.0001. A map below another counts half as much as that one.
+mode. Their margin divides by γ, which may be 0; here the margin is min(β, 0) then. The weight of 0.001 is theirs for
+small images; for ImageNet it is 0.0001. A map below another counts half as much as that one.
 """
 
 import math
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from potstill.connect import Pointwise
+from potstill.connect import Pointwise, normal_start
 from potstill.errors import UserError
 from potstill.gram import precise
 from potstill.maps import expect_pairs, expect_same_shape, map_pairs, match_size, teacher_maps
@@ -93,20 +93,11 @@ class OFD(Term):
 
     knowledge: ClassVar[Knowledge] = "feature"
     citation: ClassVar[str] = "Heo et al. 2019, arXiv:1904.01866"
+    learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         expect_pairs(self)
-
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """Maps of the student."""
-        return self.student
-
-    @property
-    def teacher_taps(self) -> tuple[str, ...]:
-        """Maps of the teacher."""
-        return self.teacher
 
     def build(self, student: Trace, teacher: Trace | None, plan: Plan) -> nn.Module:
         """For each pair a 1×1 convolution with batch norm; the margins are taken from the teacher, once."""
@@ -116,7 +107,8 @@ class OFD(Term):
         norms = [norm_before(plan.teacher, tap, width) for tap, width in zip(self.teacher, widths, strict=True)]
         pairs = zip(map_pairs(self, student, teacher), norms, strict=True)
         return nn.ModuleList(
-            _Joint(Pointwise(norm=True).build(s, t), margins(norm.bias, norm.weight)) for (s, t), norm in pairs
+            _Joint(normal_start(Pointwise(norm=True).build(s, t)), margins(norm.bias, norm.weight))
+            for (s, t), norm in pairs
         )
 
     def loss(

@@ -1,12 +1,16 @@
 """On-the-fly native ensemble.
 
 Xu Lan, Xiatian Zhu, Shaogang Gong: Knowledge Distillation by On-the-Fly Native Ensemble. NeurIPS 2018,
-arXiv:1806.04606, section 3.
+arXiv:1806.04606.
 
 Branches on one trunk learn from their own ensemble, whose gate is learned from the labels. The branches' losses are
 summed, × exp(−5(1 − e/80)²) until epoch e = 80.
 
-Errata: the ensemble is detached here; only its own cross-entropy teaches the gate.
+The authors' gate reads the trunk's pooled features: a linear layer to one number for each branch, batch norm, ReLU,
+softmax.
+
+Errata: the ensemble is detached, as in the authors' code; only its own cross-entropy teaches the gate. They add 1e-7
+to its probabilities, which is left out here.
 """
 
 from jaxtyping import Float

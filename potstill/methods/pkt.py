@@ -1,11 +1,11 @@
 """Probabilistic knowledge transfer: the student keeps, for every image, which others the teacher finds near it.
 
 Nikolaos Passalis, Anastasios Tefas: Learning Deep Representations with Probabilistic Knowledge Transfer. ECCV 2018,
-arXiv:1803.10837, equations 4 to 7 with the cosine kernel. It learns nothing beside the student, and costs one N × N
-product on each side.
+arXiv:1803.10837, with the cosine kernel. It learns nothing beside the student, and costs one N × N product on each
+side.
 
-Errata: the paper sums the divergence; the authors' code takes the mean over all N² pairs, and the published weight
-30000 belongs to that. The clean-up of NaN in common implementations writes in place and never fires.
+Errata: the authors' code takes the mean of the divergence over all N² pairs, not its sum, and the published weight
+30000 belongs to that. Its clean-up of NaN writes in place and never fires.
 """
 
 from dataclasses import dataclass
@@ -68,16 +68,6 @@ class PKT(Term):
         expect_pairs(self)
         if not 0 < self.eps < 1:
             raise UserError(f"The eps of {self.key!r} is {self.eps:g}; expected a small number > 0, such as 1e-7.")
-
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """Those compared."""
-        return self.student
-
-    @property
-    def teacher_taps(self) -> tuple[str, ...]:
-        """Those they are compared with."""
-        return self.teacher
 
     def loss(
         self, batch: Batch, student: Trace, teacher: Trace | None, learned: nn.Module | None, progress: Progress

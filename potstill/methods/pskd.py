@@ -1,7 +1,7 @@
 """Progressive refinement of targets.
 
 Kyungyul Kim, ByeongMoon Ji, Doyoung Yoon, Sangheum Hwang: Self-Knowledge Distillation with Progressive Refinement of
-Targets. ICCV 2021, arXiv:2006.12000, section 3.
+Targets. ICCV 2021, arXiv:2006.12000.
 
 The student's own answers of the epoch before are mixed into the labels, more and more of them: α = 0.8 · (e + 1)/E
 in epoch e of E, from 0. It takes the place of the cross-entropy on labels; in the first epoch the past is the label

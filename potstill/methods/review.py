@@ -1,11 +1,12 @@
 """Knowledge review.
 
 Pengguang Chen, Shu Liu, Hengshuang Zhao, Jiaya Jia: Distilling Knowledge via Knowledge Review. CVPR 2021,
-arXiv:2104.09044, section 3.3 (fusion and the hierarchical context loss).
+arXiv:2104.09044, its attention-based fusion and its hierarchical context loss.
 
-Errata: the paper tells no weights of the levels; its code halves them from level to level and divides by their sum. The
-teacher's maps are taken from before their ReLU, the student's from behind. The authors' code for small images runs the
-teacher with gradients.
+Errata: the weights of the levels are the code's, which halves them from level to level and divides by their sum. The
+teacher's maps are taken from before their ReLU, the student's from behind. Where a pair is of unlike sizes the authors
+enlarge the student's fused map to the teacher's; here the larger of the two is pooled. Their code for small images runs
+the teacher with gradients.
 """
 
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ class _Fusion(nn.Module):
         self.reduce = nn.Sequential(nn.Conv2d(inputs, mid, 1, bias=False), nn.BatchNorm2d(mid))
         self.attend = None if deepest else nn.Conv2d(2 * mid, 2, 1)
         self.expand = nn.Sequential(nn.Conv2d(mid, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
+        for part in (self.reduce, self.expand):
+            nn.init.kaiming_uniform_(part.get_parameter("0.weight"), a=1)  # As the authors start it.
 
     def forward(self, x: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
         """The map for the teacher, (N, outputs, H, W), and what goes on to the next, (N, mid, H, W)."""
@@ -85,20 +88,11 @@ class Review(Term):
 
     knowledge: ClassVar[Knowledge] = "feature"
     citation: ClassVar[str] = "Chen et al. 2021, arXiv:2104.09044"
+    learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         expect_pairs(self)
-
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """Activations of the student."""
-        return self.student
-
-    @property
-    def teacher_taps(self) -> tuple[str, ...]:
-        """Activations of the teacher."""
-        return self.teacher
 
     def build(self, student: Trace, teacher: Trace | None, plan: Plan) -> nn.Module:
         """A fusion for each pair, in as many channels as the student's deepest map has, up to 512."""

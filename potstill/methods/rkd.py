@@ -1,11 +1,12 @@
 """Relational distillation: distances between images, and angles between triples of them, as the teacher sees them.
 
-Wonpyo Park, Dongju Kim, Yan Lu, Minsu Cho: Relational Knowledge Distillation. CVPR 2019, arXiv:1904.05068, equations 4
-to 8. It learns nothing beside the student; distances cost one N × N product on each side, angles N of them.
+Wonpyo Park, Dongju Kim, Yan Lu, Minsu Cho: Relational Knowledge Distillation. CVPR 2019, arXiv:1904.05068, section 3.2.
+It learns nothing beside the student; distances cost one N × N product on each side, angles N of them.
 
 Errata: the sums of the paper are means over all N² and all N³ entries, trivial ones (i = j) included, in the authors'
-code, whose weights these are. The mean distance is over positive ones, and the gradient flows through it. Features are
-not scaled to unit norm; implementations that do so are on another scale.
+code. The mean distance is over positive ones, and the gradient flows through it. The weights 25 and 50 are theirs for
+CIFAR, where their code first scales features to unit norm (beside soft targets with T = 4); published tables have the
+same weights without that, as here. For retrieval they have 1 and 2.
 """
 
 from dataclasses import dataclass
@@ -102,16 +103,6 @@ class RKD(Term):
                 f"The distance and angle weights of {self.key!r} are {self.distance:g} and {self.angle:g}; expected "
                 "numbers ≥ 0 that are not both 0."
             )
-
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """Those compared."""
-        return self.student
-
-    @property
-    def teacher_taps(self) -> tuple[str, ...]:
-        """Those they are compared with."""
-        return self.teacher
 
     def loss(
         self, batch: Batch, student: Trace, teacher: Trace | None, learned: nn.Module | None, progress: Progress

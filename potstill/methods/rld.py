@@ -1,7 +1,7 @@
 """Refined logits.
 
 Wujie Sun, Defang Chen, Siwei Lyu, Genlang Chen, Chun Chen, Can Wang: Knowledge Distillation with Refined Logits.
-2024, arXiv:2408.07703, section 3.
+ICCV 2025, arXiv:2408.07703.
 
 What a wrong teacher says is not believed where it contradicts the label: how sure it is of its own class is what the
 student learns to be of the label, and the other classes are compared only below the teacher's logit of the label.
@@ -25,7 +25,6 @@ from potstill.divergence import (
     kl,
     log_binary,
     log_softened,
-    teacher_right,
 )
 from potstill.term import Knowledge, Progress, Term, expect_teacher
 from potstill.types import Batch, Trace
@@ -73,7 +72,6 @@ class RLD(Term):
         beta: β, the factor of the part over lesser classes.
         temperature: T > 0 of the part over lesser classes.
         binary_temperature: T > 0 of the binary part.
-        only_right: Whether only images that the teacher gets right count.
     """
 
     warmup: float = 20.0
@@ -81,10 +79,10 @@ class RLD(Term):
     beta: float = 8.0
     temperature: float = 4.0
     binary_temperature: float = 1.0
-    only_right: bool = False
 
     knowledge: ClassVar[Knowledge] = "response"
-    citation: ClassVar[str] = "Sun et al. 2024, arXiv:2408.07703"
+    citation: ClassVar[str] = "Sun et al. 2025, arXiv:2408.07703"
+    reads_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -106,5 +104,4 @@ class RLD(Term):
             beta=self.beta,
             temperature=self.temperature,
             binary_temperature=self.binary_temperature,
-            weight=teacher_right(answer, batch.labels) if self.only_right else None,
         )

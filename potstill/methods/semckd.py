@@ -1,7 +1,7 @@
 """Cross-layer distillation with semantic calibration.
 
 Defang Chen, Jian-Ping Mei, Yuan Zhang, Can Wang, Zhe Wang, Yan Feng, Chun Chen: Cross-Layer Distillation with Semantic
-Calibration. AAAI 2021, arXiv:2012.03236, equations 4 to 8.
+Calibration. AAAI 2021, arXiv:2012.03236 (an extended version, by six of them).
 
 Errata: attention is read off each layer's N × N similarity by linear layers over N, so the authors' code trains on full
 batches only. Here a short batch is one whose missing images are unlike all others (similarity 0), and a longer one, as
@@ -28,10 +28,10 @@ Table = Sequence[Sequence[Float[Tensor, "n _ _ _"]]]
 
 
 def semckd_loss(projected: Table, targets: Table, attention: Float[Tensor, "n i j"]) -> Float[Tensor, ""]:
-    """Σ_i Σ_j attention[n, i, j] · mean of (projected[i][j] − targets[i][j])²[n], ÷ layers i, mean over the batch.
+    """Σ_i Σ_j attention_nij · mean of (projected_ij − targets_ij)² of n, ÷ layers i, mean over the batch.
 
     Args:
-        projected: Maps of the student: [i][j] is layer i as it is compared with layer j of the teacher.
+        projected: Maps of the student: `[i][j]` is layer i as it is compared with layer j of the teacher.
         targets: The teacher's, of the same shapes, detached here.
         attention: How much layer i heeds layer j, for each image: learned on both sides, so not detached.
 
@@ -54,15 +54,15 @@ class _Calibration(nn.Module):
         super().__init__()
         width = max(batch_size // share, 1)
         self.batch_size = batch_size
-        self.keys = nn.ModuleList(embedding(batch_size, width, hidden=True, unit=True) for _ in student)
-        self.queries = nn.ModuleList(embedding(batch_size, width, hidden=True, unit=True) for _ in teacher)
+        self.queries = nn.ModuleList(embedding(batch_size, width, hidden=True, unit=True) for _ in student)
+        self.keys = nn.ModuleList(embedding(batch_size, width, hidden=True, unit=True) for _ in teacher)
         self.projectors = nn.ModuleList(nn.ModuleList(_projector(s, t) for t in teacher) for s in student)
 
     def attention(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         """(N, layers of the student, layers of the teacher); it sums to 1 over the latter."""
-        keys = torch.stack([self._read(part, x) for part, x in zip(self.keys, student, strict=True)], dim=1)
-        queries = torch.stack([self._read(part, x) for part, x in zip(self.queries, teacher, strict=True)], dim=1)
-        return products(keys, queries).softmax(2)
+        queries = torch.stack([self._read(part, x) for part, x in zip(self.queries, student, strict=True)], dim=1)
+        keys = torch.stack([self._read(part, x) for part, x in zip(self.keys, teacher, strict=True)], dim=1)
+        return products(queries, keys).softmax(2)
 
     def _read(self, part: nn.Module, x: Tensor) -> Tensor:
         parts: list[Tensor] = []
@@ -110,22 +110,18 @@ class SemCKD(Term):
 
     knowledge: ClassVar[Knowledge] = "feature"
     citation: ClassVar[str] = "Chen et al. 2021, arXiv:2012.03236"
+    learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         expect_taps(self)
         if self.share < 1:
             raise UserError(f"The share of {self.key!r} is {self.share}; expected a whole number ≥ 1.")
-
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """Maps of the student."""
-        return self.student
-
-    @property
-    def teacher_taps(self) -> tuple[str, ...]:
-        """Maps of the teacher."""
-        return self.teacher
+        if self.only_right:
+            raise UserError(
+                f"{self.key!r} was given only_right, but its attention reads how an image resembles every other one of "
+                "a whole batch; leave only_right out, or take another method."
+            )
 
     def build(self, student: Trace, teacher: Trace | None, plan: Plan) -> nn.Module:
         """Projectors for all pairs of layers, and an embedding of each layer's similarities on either side."""

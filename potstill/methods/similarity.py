@@ -1,7 +1,7 @@
 """Similarity-preserving distillation: images that look alike to the teacher shall look alike to the student.
 
-Frederick Tung, Greg Mori: Similarity-Preserving Knowledge Distillation. ICCV 2019, arXiv:1907.09682, equations 1 to 4.
-It learns nothing beside the student, and costs one N × N product of flattened maps on each side.
+Frederick Tung, Greg Mori: Similarity-Preserving Knowledge Distillation. ICCV 2019, arXiv:1907.09682. It learns
+nothing beside the student, and costs one N × N product of flattened maps on each side.
 
 Errata: the unit norm is that of the rows of G, not of the maps: IRG and the Gram form of CC divide elsewhere, so their
 weights cannot be exchanged with this one's.
@@ -54,16 +54,6 @@ class Similarity(Term):
     def __post_init__(self) -> None:
         super().__post_init__()
         expect_pairs(self)
-
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """Those compared."""
-        return self.student
-
-    @property
-    def teacher_taps(self) -> tuple[str, ...]:
-        """Those they are compared with."""
-        return self.teacher
 
     def loss(
         self, batch: Batch, student: Trace, teacher: Trace | None, learned: nn.Module | None, progress: Progress

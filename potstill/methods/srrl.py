@@ -1,10 +1,10 @@
 """Softmax regression representation learning.
 
 Jing Yang, Brais Martinez, Adrian Bulat, Georgios Tzimiropoulos: Knowledge distillation via softmax regression
-representation learning. ICLR 2021, OpenReview ZzwDy_wiWv, equations 4 to 6.
+representation learning. ICLR 2021, OpenReview ZzwDy_wiWv.
 
-Errata: the paper's softmax regression loss is written as a cross-entropy or a squared difference of logits; the
-published results, and this, take the latter. The authors connect the map and pool afterwards, without soft targets;
+Errata: the softmax regression loss is a squared difference of logits, and both parts are means over all elements, as in
+the authors' code. The authors connect the map and pool afterwards, without soft targets;
 other tables connect the pooled vector and add soft targets with weight 1.
 """
 
@@ -14,7 +14,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from potstill.connect import Pointwise
+from potstill.connect import Pointwise, normal_start
 from potstill.errors import UserError
 from potstill.gram import precise
 from potstill.maps import as_vector, expect_pairs, expect_same_shape, student_maps
@@ -78,6 +78,7 @@ class SRRL(Term):
 
     knowledge: ClassVar[Knowledge] = "feature"
     citation: ClassVar[str] = "Yang et al. 2021, OpenReview ZzwDy_wiWv"
+    learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -86,16 +87,6 @@ class SRRL(Term):
             raise UserError(f"The term {self.key!r} was given {len(self.student)} pairs of taps; expected one.")
         if not 0 <= self.beta < float("inf"):
             raise UserError(f"The beta of {self.key!r} is {self.beta:g}; expected a number ≥ 0.")
-
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """The map of the student."""
-        return self.student
-
-    @property
-    def teacher_taps(self) -> tuple[str, ...]:
-        """The features of the teacher."""
-        return self.teacher
 
     def build(self, student: Trace, teacher: Trace | None, plan: Plan) -> nn.Module:
         """A 1×1 convolution with batch norm and ReLU; the teacher's classifier is copied, not learned."""
@@ -109,7 +100,7 @@ class SRRL(Term):
                 f"{last.in_features}; tap what the classifier reads, 'pooled' in most networks."
             )
         connector = Pointwise(norm=True, relu=True).build(student_maps(self, student)[0], features)
-        return _Read(connector, FrozenLinear(last))
+        return _Read(normal_start(connector), FrozenLinear(last))
 
     def loss(
         self, batch: Batch, student: Trace, teacher: Trace | None, learned: nn.Module | None, progress: Progress

@@ -4,7 +4,7 @@ AVER: the mean over teachers, as in Shan You, Chang Xu, Chao Xu, Dacheng Tao: Le
 KDD 2017. EBKD: Kisoo Kwon, Hwidong Na, Hoshik Lee, Nam Soo Kim: Adaptive Knowledge Distillation Based on Entropy.
 ICASSP 2020. AEKD: Shangchen Du, Shan You, Xiaojie Li, Jianlong Wu, Fei Wang, Chen Qian, Changshui Zhang: Agree to
 Disagree: Adaptive Ensemble Knowledge Distillation in Gradient Space. NeurIPS 2020. CA-MKD: Hailin Zhang, Defang Chen,
-Can Wang: Confidence-Aware Multi-Teacher Knowledge Distillation. ICASSP 2022, arXiv:2201.00007, equations 2 to 6.
+Can Wang: Confidence-Aware Multi-Teacher Knowledge Distillation. ICASSP 2022, arXiv:2201.00007.
 
 Errata: the weights here sum to 1 over the teachers and are detached. The code of CA-MKD divides all of them by the
 number of teachers M once more; for its published numbers the factors are then AVER 1, EBKD (M − 1)/M, AEKD 1, CA-MKD

@@ -18,7 +18,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from potstill.divergence import SampleWeight, batch_mean, expect_temperature, kl, log_softened, teacher_right
+from potstill.divergence import SampleWeight, batch_mean, expect_temperature, kl, log_softened
 from potstill.term import Knowledge, Progress, Term, expect_teacher
 from potstill.types import Batch, Trace
 
@@ -66,12 +66,10 @@ class TTM(Term):
 
     Attributes:
         temperature: T > 0, of the teacher alone.
-        only_right: Whether only images that the teacher gets right count.
     """
 
     weight: float = 45.0
     temperature: float = 10.0
-    only_right: bool = False
 
     knowledge: ClassVar[Knowledge] = "response"
     citation: ClassVar[str] = "Zheng, Yang 2024, arXiv:2402.11148"
@@ -85,8 +83,7 @@ class TTM(Term):
     ) -> Tensor:
         """`ttm_loss` of the two logits."""
         answer = expect_teacher(self, teacher).logits
-        right = teacher_right(answer, batch.labels) if self.only_right else None
-        return ttm_loss(student.logits, answer, temperature=self.temperature, weight=right)
+        return ttm_loss(student.logits, answer, temperature=self.temperature)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,12 +92,10 @@ class WTTM(Term):
 
     Attributes:
         temperature: T > 0, of the teacher alone.
-        only_right: Whether only images that the teacher gets right count.
     """
 
     weight: float = 4.0
     temperature: float = 5.0
-    only_right: bool = False
 
     knowledge: ClassVar[Knowledge] = "response"
     citation: ClassVar[str] = "Zheng, Yang 2024, arXiv:2402.11148"
@@ -114,5 +109,4 @@ class WTTM(Term):
     ) -> Tensor:
         """`wttm_loss` of the two logits."""
         answer = expect_teacher(self, teacher).logits
-        right = teacher_right(answer, batch.labels) if self.only_right else None
-        return wttm_loss(student.logits, answer, temperature=self.temperature, weight=right)
+        return wttm_loss(student.logits, answer, temperature=self.temperature)

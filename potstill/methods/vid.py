@@ -1,7 +1,7 @@
 """Variational information distillation.
 
 Sungsoo Ahn, Shell Xu Hu, Andreas Damianou, Neil D. Lawrence, Zhenwen Dai: Variational Information Distillation for
-Knowledge Transfer. CVPR 2019, arXiv:1904.05835, equations 4 and 5.
+Knowledge Transfer. CVPR 2019, arXiv:1904.05835.
 
 Errata: the paper adds up over channels and positions and leaves out constants; the published weight of 1 belongs to the
 mean over all. The variance is learned: implementations that keep its parameters in a plain list never train it, and
@@ -82,6 +82,7 @@ class VID(Term):
 
     knowledge: ClassVar[Knowledge] = "feature"
     citation: ClassVar[str] = "Ahn et al. 2019, arXiv:1904.05835"
+    learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,16 +92,6 @@ class VID(Term):
                 f"The variance of {self.key!r} is {self.variance:g}; expected a number from {FLOOR} to 100."
             )
 
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """Maps of the student."""
-        return self.student
-
-    @property
-    def teacher_taps(self) -> tuple[str, ...]:
-        """Maps of the teacher."""
-        return self.teacher
-
     def build(self, student: Trace, teacher: Trace | None, plan: Plan) -> nn.Module:
         """For each pair three 1×1 convolutions that guess the mean, and a variance for each channel."""
         pairs = map_pairs(self, student, teacher)
@@ -109,10 +100,11 @@ class VID(Term):
     def loss(
         self, batch: Batch, student: Trace, teacher: Trace | None, learned: nn.Module | None, progress: Progress
     ) -> Tensor:
-        """`vid_loss` of each pair, the larger map pooled, added."""
+        """`vid_loss` of each pair, the larger map pooled before anything is guessed, added."""
         assert isinstance(learned, nn.ModuleList)
         losses: list[Tensor] = []
         for guess, (s, t) in zip(learned, map_pairs(self, student, teacher), strict=True):
+            s, t = match_size(s, t)
             mean, variance = guess(s)
-            losses.append(vid_loss(*match_size(mean, t), variance))
+            losses.append(vid_loss(mean, t, variance))
         return torch.stack(losses).sum()

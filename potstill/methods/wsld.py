@@ -1,7 +1,7 @@
 """Weighted soft labels.
 
 Helong Zhou, Liangchen Song, Jiajie Chen, Ye Zhou, Guoli Wang, Junsong Yuan, Qian Zhang: Rethinking Soft Labels for
-Knowledge Distillation: A Bias-Variance Tradeoff Perspective. ICLR 2021, arXiv:2102.00650, section 4.
+Knowledge Distillation: A Bias-Variance Tradeoff Perspective. ICLR 2021, arXiv:2102.00650.
 
 Each image's soft cross-entropy is weighed by how far behind its teacher the student is on the label. The published
 weight is 2.25 with T = 4 on CIFAR-100, 2.5 with T = 2 on ImageNet, beside 1 for the labels.
@@ -23,7 +23,6 @@ from potstill.divergence import (
     expect_temperature,
     log_softened,
     soft_cross_entropy,
-    teacher_right,
 )
 from potstill.term import Knowledge, Progress, Term, expect_teacher
 from potstill.types import Batch, Trace
@@ -61,15 +60,14 @@ class WSLD(Term):
 
     Attributes:
         temperature: T > 0.
-        only_right: Whether only images that the teacher gets right count.
     """
 
     weight: float = 2.25
     temperature: float = 4.0
-    only_right: bool = False
 
     knowledge: ClassVar[Knowledge] = "response"
     citation: ClassVar[str] = "Zhou et al. 2021, arXiv:2102.00650"
+    reads_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,5 +78,4 @@ class WSLD(Term):
     ) -> Tensor:
         """`wsld_loss` of the two logits and the labels."""
         answer = expect_teacher(self, teacher).logits
-        right = teacher_right(answer, batch.labels) if self.only_right else None
-        return wsld_loss(student.logits, answer, batch.labels, temperature=self.temperature, weight=right)
+        return wsld_loss(student.logits, answer, batch.labels, temperature=self.temperature)

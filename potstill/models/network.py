@@ -10,10 +10,30 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from potstill.connect import Connector, Projector
 from potstill.errors import UserError
 
 # A change of these packages' sources is a change of version, which the record of a run keeps.
 _PACKAGES = {"potstill", "timm", "torch", "torchvision"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReusedHead:
+    """A classifier that a network takes over from its teacher, behind a projector; it ships with both.
+
+    Defang Chen, Jian-Ping Mei, Hailin Zhang, Can Wang, Yan Feng, Chun Chen: Knowledge Distillation with the Reused
+    Teacher Classifier. CVPR 2022, arXiv:2203.14001. What follows the student's map is dropped; `SimKD` teaches the
+    projector, whose tap is "projected".
+
+    Attributes:
+        student: The student's last map.
+        teacher: The teacher's map that its classifier reads the mean of.
+        projector: Makes the one into the other.
+    """
+
+    student: str = "stage3"
+    teacher: str = "stage3"
+    projector: Connector = Projector()
 
 
 @dataclass(frozen=True)
@@ -26,6 +46,7 @@ class Network:
         classes: How many logits it answers.
         channels: How many channels its images have.
         options: Keyword arguments of the constructor.
+        reused: Where its classifier is its teacher's: how.
         module: The module itself, where the caller built it (`Network.given`).
         initial: For a given module, what identifies it: a hash of its weights and of the source of its classes.
     """
@@ -37,6 +58,7 @@ class Network:
         default_factory=dict[str, bool | int | float | str],
         hash=False,  # A dict has no hash; equal networks still have equal ones.
     )
+    reused: ReusedHead | None = None
     module: nn.Module | None = field(default=None, compare=False, repr=False)
     initial: str | None = None
 

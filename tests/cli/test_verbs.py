@@ -137,7 +137,7 @@ def test_the_help_of_every_recipe_explains_every_flag(verb: str, name: str, caps
     told = flat(capsys.readouterr().out)
     own, common = documented(recipe.__doc__ or "", "Args"), documented(Flags.__doc__ or "", "Attributes")
     assert set(own) == set(inspect.signature(recipe).parameters)
-    assert len(common) == 13
+    assert len(common) == 14
     for parameter, text in {**own, **common}.items():
         assert f"--{parameter.replace('_', '-')}" in told
         assert text.strip() in told
@@ -151,7 +151,7 @@ def test_the_plan_of_every_recipe_is_shown_without_data(name: str, place: Path, 
     assert re.fullmatch(rf"{name}: \d+ arms?, seeds (\d+)…(\d+)", first)
     for column in ("arm", "student", "parameters", "mult-adds", "epochs", "steps", "terms"):
         assert column in head.split()
-    assert re.search(r"^cohort of \d+, seed \d+ \(.*\): about .*; cpu, fp32, \d+ threads?$", told, re.MULTILINE)
+    assert re.search(r"^cohort of \d+, seed \d+ \(.*\): about .*; cpu, (fp32|bf16), \d+ threads?$", told, re.MULTILINE)
     assert re.search(r"^\d+ runs in runs; about .* in all if nothing runs side by side\.$", told, re.MULTILINE)
     assert not (place / "runs").exists()
     assert not list((place / "empty").iterdir())
@@ -169,15 +169,23 @@ def test_the_list_as_json_holds_what_a_choice_needs(capsys: pytest.CaptureFixtur
     told = json.loads(capsys.readouterr().out)
     assert list(told) == ["recipes", "methods", "models", "data"]
     assert [entry["name"] for entry in told["recipes"]] == list(recipes.names())
-    assert all(entry["title"].endswith(".") for entry in told["recipes"])
-    kd = next(entry for entry in told["methods"] if entry["term"] == "KD")
-    assert kd == {
+    assert all(entry["title"].endswith((".", "?")) for entry in told["recipes"])
+    methods = {entry["term"]: entry for entry in told["methods"]}
+    assert methods["KD"] == {
         "name": "kd",
         "term": "KD",
         "knowledge": "response",
         "modes": ["offline"],
         "citation": "Hinton, Vinyals, Dean 2015, arXiv:1503.02531",
+        "learned": False,
+        "taps": {"student": 0, "teacher": 0},
+        "needs": ["teacher"],
     }
+    assert methods["Labels"]["needs"] == ["labels"]
+    crd, exits, second = methods["CRD"], methods["OFA"], methods["MLKD"]
+    assert (crd["learned"], crd["taps"], crd["needs"]) == (True, {"student": 1, "teacher": 1}, ["labels", "teacher"])
+    assert (exits["learned"], exits["taps"]) == (True, {"student": 3, "teacher": 0})
+    assert second["needs"][-1] == "view"
     assert {"resnet8x4", "wrn_40_2", "torchvision:NAME"} <= {entry["name"] for entry in told["models"]}
     cifar = next(entry for entry in told["data"] if entry["name"] == "cifar100")
     assert {key: cifar[key] for key in ("classes", "shape", "train", "test")} == {
@@ -192,8 +200,10 @@ def test_the_list_for_a_person_has_a_line_for_each(capsys: pytest.CaptureFixture
     assert main(["list"]) == 0
     told = capsys.readouterr().out
     for name in recipes.names():
-        assert re.search(rf"^  {name} +\S.*\.$", told, re.MULTILINE)
-    assert re.search(r"^  kd +KD, response, offline: Hinton", told, re.MULTILINE)
+        assert re.search(rf"^  {name} +\S.*[.?]$", told, re.MULTILINE)
+    assert re.search(r"^  kd +KD, response, offline, taps 0 \+ 0, needs teacher: Hinton", told, re.MULTILINE)
+    crd = r"^  crd +CRD, relation, offline, taps 1 \+ 1, learned part, needs labels and teacher: Tian"
+    assert re.search(crd, told, re.MULTILINE)
     assert "Digits (UCI, scikit-learn): 1,197 + 600 images of 1 × 8 × 8, 10 classes" in told
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from potstill.objective import loss_of
 from potstill.term import Progress, Term
 from potstill.types import Batch, Trace
 
@@ -144,4 +145,5 @@ def assert_only_right(term: Term, plain: Loss) -> None:
     s, t = logits(4, 3), logits(4, 3, seed=1)
     y = torch.cat([t[:2].argmax(1), t[2:].argmin(1)])
     want = plain(s[:2], t[:2], y[:2]).item() / 2
-    assert of_term(term, s, t, y) == pytest.approx(want, rel=1e-9)
+    found = loss_of(term, batch_of(y), Trace(s, {}), Trace(t, {}), None, START)
+    assert found.item() == pytest.approx(want, rel=1e-9)

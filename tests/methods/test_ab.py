@@ -56,6 +56,15 @@ def test_the_term_scales_by_three_thousandths_and_halves_lower_layers():
     assert value(term, s, t, learned) == pytest.approx(want, rel=1e-9)
 
 
+def test_maps_of_equal_width_are_compared_as_they_are():
+    s, t = trace(a=maps(4, 3, 4, 4)), trace(a=maps(4, 3, 4, 4, seed=1))
+    term = AB(student=("a",), teacher=("a",))
+    learned = built(term, s, t)
+    assert learned is not None
+    assert not list(learned.parameters())
+    assert value(term, s, t, learned) == pytest.approx(0.003 * derived(s.taps["a"], t.taps["a"]), rel=1e-9)
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(UserError, match=r"expected equal shapes"):
         ab_loss(maps(2, 3, 2, 2), maps(2, 4, 2, 2))

@@ -1,153 +1,52 @@
 """What every term of the package must do; a term that a file adds is found here by itself."""
 
 import dataclasses
-import importlib
 import pickle
-import pkgutil
-from collections.abc import Mapping
+import re
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import pytest
 import safetensors.torch
 import tiny
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from methods.maps import plan
-from potstill import methods
+from methods.maps import START
+from methods.terms import (
+    BATCH,
+    CLASSES,
+    NETWORKS,
+    PAIRS,
+    SLOW,
+    TERMS,
+    Pair,
+    batch,
+    every_term,
+    fitting,
+    images,
+    made,
+    network,
+    pair_or_refusal,
+)
 from potstill.codec import decode, encode
-from potstill.data import Data
+from potstill.data import CropFlip, Data
 from potstill.display import Silent
 from potstill.errors import UserError
+from potstill.learner import Learner
+from potstill.machine import Machine
 from potstill.models import Network, aliases, build
-from potstill.objective import dry_run, learn
-from potstill.optim import Optimizer
+from potstill.objective import Objective, loss_of
 from potstill.run import Run
 from potstill.seeds import fold
 from potstill.stage import Stage
 from potstill.taps import trace
 from potstill.teacher import Given
-from potstill.term import Progress, Term
+from potstill.term import Term
 from potstill.types import Batch, Trace
-
-CLASSES, SIDE, BATCH = 4, 16, 6
-
-# What fields without a default are given, by the name of the field.
-ARGUMENTS: Mapping[str, Any] = {"temperature": 4.0, "alpha": 0.5, "population": 18}
-
-VIT: dict[str, bool | int | float | str] = {
-    "img_size": SIDE,
-    "patch_size": 2,
-    "depth": 4,
-    "embed_dim": 24,
-    "num_heads": 2,
-}
-NETWORKS = {
-    "resnet8": Network("resnet8", CLASSES),
-    "wrn_16_2": Network("wrn_16_2", CLASSES),
-    "torchvision": Network("torchvision:resnet18", CLASSES),
-    "vit": Network("timm:vit_tiny_patch16_224", CLASSES, options=VIT),
-}
-# Student and teacher: equal, of other widths, of other widths and resolutions, and of another kind.
-PAIRS = [("resnet8", "resnet8"), ("resnet8", "wrn_16_2"), ("torchvision", "resnet8"), ("resnet8", "vit")]
-
-
-def found() -> list[type[Term]]:
-    kinds: dict[str, type[Term]] = {}
-    for info in pkgutil.iter_modules(methods.__path__, f"{methods.__name__}."):
-        module = importlib.import_module(info.name)
-        for kind in vars(module).values():
-            if isinstance(kind, type) and issubclass(kind, Term) and kind.__module__ == info.name:
-                kinds[kind.__name__] = kind
-    return [kinds[name] for name in sorted(kinds)]
-
-
-TERMS = found()
-every_term = pytest.mark.parametrize("kind", TERMS, ids=lambda kind: kind.__name__)
-
-
-def made(kind: type[Term], **options: Any) -> Term:
-    due = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
-    return kind(**{name: ARGUMENTS[name] for name in due}, **options)
-
-
-@cache
-def network(name: str, seed: int) -> nn.Module:
-    torch.manual_seed(seed)
-    net = build(NETWORKS[name])
-    # Some initial classifiers are zero, through which no gradient flows back.
-    last = net.get_submodule(aliases(net)["logits"])
-    assert isinstance(last, nn.Linear)
-    nn.init.normal_(last.weight, std=0.1)
-    return net
-
-
-def images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    generator = np.random.default_rng(seed)
-    return generator.normal(size=(count, 3, SIDE, SIDE)).astype(np.float32), np.arange(count) % CLASSES
-
-
-def batch(count: int = BATCH) -> Batch:
-    x, y = images(count, 3)
-    zeros = torch.zeros(count, dtype=torch.int64)
-    return Batch(torch.from_numpy(x), torch.from_numpy(y), torch.arange(count), zeros)
-
-
-# Without weight decay, so that nothing moves but by gradients.
-SLOW = Optimizer(name="SGD", learning_rate=0.002, options={"momentum": 0.9})
-
-
-class Pair:
-    """A student, a teacher, a term between them and what it learns."""
-
-    def __init__(self, term: Term, student: str, teacher: str):
-        self.term = term
-        self.student = deepcopy(network(student, 1)).train()
-        self.teacher = deepcopy(network(teacher, 2)).eval()
-        self.learned = nn.ModuleDict()
-        shown = dry_run(self.student, term.student_taps, self.teacher, term.teacher_taps, (3, SIDE, SIDE), CLASSES)
-        learn([term], self.learned, *shown, plan(self.teacher, self.student, BATCH, CLASSES, images=18), 7)
-
-    @property
-    def part(self) -> nn.Module | None:
-        return next(iter(self.learned.values()), None)
-
-    def loss(self, images: int = BATCH, step: int = 0) -> Tensor:
-        shown = batch(images)
-        ours = trace(self.student, aliases=aliases(self.student))(shown.inputs, self.term.student_taps)
-        # With gradients, so that one which reaches the teacher is seen.
-        theirs = trace(self.teacher, aliases=aliases(self.teacher))(shown.inputs, self.term.teacher_taps)
-        torch.manual_seed(step)
-        return self.term.loss(shown, ours, _leaves(theirs), self.part, Progress(step, 0.0, 1))
-
-
-def _leaves(answer: Trace) -> Trace:
-    """What an outside teacher hands out: nothing that leads back to its parameters."""
-    return Trace(answer.logits.detach(), {name: tap.detach() for name, tap in answer.taps.items()})
-
-
-def pair_or_refusal(term: Term, student: str, teacher: str) -> Pair | None:
-    """The pair, or None where its refusal is one sentence that names what does not fit."""
-    try:
-        return Pair(term, student, teacher)
-    except UserError as refusal:
-        told = str(refusal)
-        assert told.endswith((".", "?"))
-        assert "\n" not in told
-        assert 30 < len(told) < 400
-        return None
-
-
-def fitting(kind: type[Term]) -> tuple[Pair, str, str]:
-    """Networks of unlike widths where a term takes them, else equal ones."""
-    for student, teacher in (PAIRS[1], PAIRS[0]):
-        if (pair := pair_or_refusal(made(kind), student, teacher)) is not None:
-            return pair, student, teacher
-    raise AssertionError(f"{kind.__name__} refuses equal networks")
 
 
 def test_terms_are_found():
@@ -193,6 +92,77 @@ def test_a_short_and_a_long_batch_are_read_too(kind: type[Term]):
         assert pair.loss(images=2 * BATCH + 1).isfinite()
 
 
+RIGHT, WRONG = [0, 2, 3], [1, 4, 5]
+
+
+def of_the_right(kind: type[Term]) -> Term | None:
+    """The term over the images that the teacher gets right, or None where its refusal is one sentence."""
+    try:
+        term = made(kind, only_right=True)
+    except UserError as refusal:
+        told = str(refusal)
+        assert re.fullmatch(r"[^\n]{10,} only_right[^\n]*\.", told)
+        return None
+    return dataclasses.replace(term, weight=min(term.weight, 1.0))
+
+
+def answer(pair: Pair, right: Sequence[int]) -> tuple[Batch, Trace, Trace]:
+    """A batch, what the student says, cut off from its weights, and what a teacher says that gets these rows right."""
+    shown = batch()
+    ours, theirs = pair.traces(shown)
+    logits = theirs.logits.clone()
+    for row, label in enumerate(shown.labels.tolist()):
+        logits[row, label] = logits[row].max() + 1 if row in right else logits[row].min() - 1
+    leaves = {tap: value.detach().requires_grad_() for tap, value in ours.taps.items()}
+    return shown, Trace(ours.logits.detach().requires_grad_(), leaves), Trace(logits, theirs.taps)
+
+
+@every_term
+def test_only_what_the_teacher_gets_right_counts_where_that_is_asked(kind: type[Term]):
+    if (term := of_the_right(kind)) is None:
+        return
+    pair, _, _ = fitting(kind)
+    assert term.needs_teacher
+    shown, ours, theirs = answer(pair, RIGHT)
+    some = Batch(shown.inputs[RIGHT], shown.labels[RIGHT], shown.index[RIGHT], shown.view[RIGHT])
+    of_some = [Trace(t.logits[RIGHT], {tap: x[RIGHT] for tap, x in t.taps.items()}) for t in (ours, theirs)]
+    torch.manual_seed(1)
+    want = pair.term.loss(some, of_some[0], of_some[1], deepcopy(pair.part), START) * len(RIGHT) / BATCH
+    torch.manual_seed(1)
+    found = loss_of(term, shown, ours, theirs, deepcopy(pair.part), START)
+    torch.testing.assert_close(found, want, rtol=1e-6, atol=0)
+    torch.manual_seed(1)
+    assert found != loss_of(pair.term, shown, ours, theirs, deepcopy(pair.part), START)
+    grads = torch.autograd.grad(found, [ours.logits, *ours.taps.values()], allow_unused=True)
+    reached = [grad for grad in grads if grad is not None]
+    assert any(grad[RIGHT].abs().sum() > 0 for grad in reached)
+    assert not any(grad[WRONG].any() for grad in reached)
+
+
+@every_term
+def test_a_teacher_that_is_hardly_ever_right_teaches_nothing_for_a_step(kind: type[Term]):
+    if (term := of_the_right(kind)) is None:
+        return
+    pair, _, _ = fitting(kind)
+    objective = Objective(pair.student, pair.learned, [term], trace(pair.student, aliases=aliases(pair.student)))
+    learner = Learner(objective, Stage(terms=(term,), epochs=1, optimizer=SLOW), Machine(), seed=1, steps_per_epoch=3)
+    moved = [dict(pair.student.named_parameters()), pair.learned.state_dict()]
+    start = deepcopy(moved)
+    for step, right in enumerate(([], [4])):
+        shown, _, theirs = answer(pair, right)
+        learner.step(shown, theirs, step)
+        assert learner.means()["loss"] == 0
+        for before, after in zip(
+            start, [dict(pair.student.named_parameters()), pair.learned.state_dict()], strict=True
+        ):
+            assert all(torch.equal(value, after[name]) for name, value in before.items())
+        assert not any(parameter.grad.any() for parameter in objective.parameters() if parameter.grad is not None)
+    shown, _, theirs = answer(pair, range(BATCH))
+    learner.step(shown, theirs, 2)
+    assert learner.finite()
+    assert any(not torch.equal(start[0][name], value) for name, value in pair.student.named_parameters())
+
+
 @every_term
 def test_what_it_learns_survives_a_state_dict(kind: type[Term]):
     pair, student, teacher = fitting(kind)
@@ -220,9 +190,11 @@ def test_as_a_specification_it_survives_json_and_pickle(kind: type[Term]):
 
 
 @cache
-def data() -> Data:
-    """Sixteen images to learn from: batches of 6, 6 and 4."""
-    return Data.given((*images(20, 1), *images(8, 2)), name="tiny", validation=0.2)
+def data(companion: Literal["view", "classmate"] | None) -> Data:
+    """Sixteen images to learn from: batches of 6, 6 and 4; where they come with companions, shifted."""
+    augment = None if companion is None else CropFlip(padding=1)
+    given = Data.given((*images(20, 1), *images(8, 2)), name="tiny", validation=0.2, augment=augment)
+    return dataclasses.replace(given, companion=companion)
 
 
 @cache
@@ -242,7 +214,7 @@ def run(kind: type[Term]) -> Run:
     _, student, other = fitting(kind)
     term = made(kind)
     stage = Stage(terms=(dataclasses.replace(term, weight=min(term.weight, 1.0)),), epochs=1, optimizer=SLOW)
-    fields: dict[str, Any] = {"data": data(), "teacher": teacher(other), "batch_size": BATCH}
+    fields: dict[str, Any] = {"data": data(kind.companion), "teacher": teacher(other), "batch_size": BATCH}
     return tiny.run(kind.__name__, student=NETWORKS[student], stages=[stage], **fields)
 
 
@@ -269,11 +241,13 @@ def test_training_changes_the_student_and_ends(kind: type[Term], folder: Path):
 
 
 def test_in_one_cohort_all_terms_learn_what_they_learn_alone(folder: Path):
-    runs = [run(kind) for kind in TERMS]
-    for name in dict.fromkeys(r.teacher.identity() for r in runs if r.teacher is not None):
-        members = [(r, k) for r, k in zip(runs, TERMS, strict=True) if r.teacher and r.teacher.identity() == name]
-        folders = tiny.train_in(folder / "together", [member for member, _ in members])
-        for path, (_, kind) in zip(folders, members, strict=True):
+    cohorts: dict[tuple[Any, ...], list[tuple[Run, type[Term]]]] = {}
+    for member, kind in ((run(kind), kind) for kind in TERMS):
+        assert member.teacher is not None
+        cohorts.setdefault((member.teacher.identity(), kind.companion), []).append((member, kind))
+    for cohort in cohorts.values():
+        folders = tiny.train_in(folder / "together", [member for member, _ in cohort])
+        for path, (_, kind) in zip(folders, cohort, strict=True):
             assert tiny.told(path) == alone(kind, folder), kind.__name__
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from methods import response
+from potstill import objective
 from potstill.errors import UserError
 from potstill.methods import kd_loss
 from potstill.methods.ctkd import CTKD, Theta, ctkd_temperature, reverse_gradient
@@ -23,7 +24,7 @@ def learned(term):
 
 
 def loss_of(term, part, s, t, y, epoch=0.0):
-    return term.loss(response.batch_of(y), Trace(s, {}), Trace(t, {}), part, Progress(0, epoch, 240))
+    return objective.loss_of(term, response.batch_of(y), Trace(s, {}), Trace(t, {}), part, Progress(0, epoch, 240))
 
 
 def temperature_of(theta):

@@ -58,12 +58,13 @@ def traces():
 @pytest.mark.parametrize("collapse", [False, True])
 def test_the_paraphraser_learns_to_restore_the_teachers_map(collapse):
     s, t = traces()
+    t = trace(stage3=t.taps["stage3"].relu())
     term = Factor(phase="paraphrase", collapse=collapse)
     learned = built(term, s, t)
     assert learned is not None
     optimizer = torch.optim.Adam([p for p in learned.parameters() if p.requires_grad], 0.01)
     losses: list[float] = []
-    for _ in range(40):
+    for _ in range(80):
         optimizer.zero_grad()
         loss = term.loss(batch(4), s, t, learned, START)
         loss.backward()
@@ -87,10 +88,21 @@ def test_the_transfer_leaves_the_paraphraser_alone():
     for name, now in learned.state_dict().items():
         assert "translator" in name or torch.equal(now, before[name]), name
     part = learned.get_submodule("0")
-    pooled = nn.functional.adaptive_avg_pool2d(s.taps["stage3"], 2)
-    factor = part.get_submodule("paraphraser").eval()(t.taps["stage3"])
+    translated = part.get_submodule("translator")(s.taps["stage3"])
+    factor = part.get_submodule("paraphraser")(t.taps["stage3"])
     assert factor.shape == (4, 3, 2, 2)
-    assert loss.item() == pytest.approx(derived(part.get_submodule("translator")(pooled), factor), rel=1e-6)
+    want = derived(nn.functional.adaptive_avg_pool2d(translated, 2), factor)
+    assert loss.item() == pytest.approx(want, rel=1e-6)
+
+
+@pytest.mark.parametrize("collapse", [False, True])
+def test_only_the_translator_of_collapsed_factors_has_batch_norm(collapse):
+    learned = built(Factor(collapse=collapse), *traces())
+    assert learned is not None
+    normed = {name.split(".")[1] for name, part in learned.named_modules() if isinstance(part, nn.BatchNorm2d)}
+    assert normed == ({"translator"} if collapse else set())
+    convolutions = [p for p in learned.modules() if isinstance(p, nn.Conv2d | nn.ConvTranspose2d)]
+    assert [p.bias is not None for p in convolutions] == [True] * 9
 
 
 @pytest.mark.parametrize("share", [0.0, 1.5])

@@ -110,6 +110,16 @@ def test_exits_halve_the_map_once_for_each_later_tap():
         part[-3].register_forward_hook(lambda _, x, __, sizes=sizes: sizes.append(x[0].shape[1:]))
         assert part(torch.zeros(2, *shape)).shape == (2, 4)
         assert sizes == [(shape[0] * 2**halvings, 2, 2)]
+        depthwise = [layer for layer in part if isinstance(layer, nn.Conv2d) and layer.groups > 1]
+        assert [layer.stride[0] for layer in depthwise] == [2, 1] * halvings
+
+
+def test_exits_start_with_small_answers():
+    exits = built(OFA(student=("stage1",)))
+    assert isinstance(exits, nn.ModuleList)
+    last = exits[0][-1]
+    assert not last.bias.any()
+    assert last.weight.std().item() == pytest.approx(0.02, rel=0.5)
 
 
 def test_without_taps_it_is_the_loss_of_the_logits():

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -70,6 +72,16 @@ def test_the_term_fuses_from_the_deepest_up():
         s.taps["stage1"], learned[1](s.taps["stage2"], learned[2](other.taps["pooled"][:, :, None, None], None)[1])[1]
     )
     assert not torch.allclose(again[0], lowest)
+
+
+def test_the_fusions_convolutions_start_as_published():
+    s, t = trace(a=maps(4, 48, 4, 4), b=maps(4, 32, 2, 2)), trace(a=maps(4, 48, 4, 4), b=maps(4, 32, 2, 2))
+    learned = built(Review(student=("a", "b"), teacher=("a", "b")), s, t)
+    assert learned is not None
+    for place, inputs in ((0, 48), (1, 32)):
+        for name, fan in ((f"{place}.reduce.0.weight", inputs), (f"{place}.expand.0.weight", 9 * 32)):
+            # Uniform up to √(3 / inputs).
+            assert learned.get_parameter(name).abs().max().item() == pytest.approx(math.sqrt(3 / fan), rel=0.02)
 
 
 def test_unlike_shapes_are_refused():

@@ -84,5 +84,11 @@ def test_what_does_not_fit_is_refused():
     sentence = r"The term 'semckd' compares 0 of the student's taps with 3 of the teacher's; expected at least one on"
     with pytest.raises(UserError, match=f"^{sentence}"):
         SemCKD(student=())
+    sentence = (
+        r"'semckd' was given only_right, but its attention reads how an image resembles every other one of a whole "
+        r"batch; leave only_right out, or take another method\."
+    )
+    with pytest.raises(UserError, match=f"^{sentence}$"):
+        SemCKD(only_right=True)
     with pytest.raises(UserError, match=r"expected equal shapes"):
         semckd_loss([[maps(2, 3, 2, 2)]], [[maps(2, 4, 2, 2)]], maps(2, 1, 1))
