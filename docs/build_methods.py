@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from types import ModuleType
 from typing import Any
 
-from build_tables import described, grid, page, shown
+from build_tables import CHOSEN_BY, chosen_by, described, grid, page, shown
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
@@ -64,8 +64,8 @@ def _text(module: ModuleType, terms: list[type[Term]]) -> str:
 def _facts(module: ModuleType, terms: list[type[Term]]) -> str:
     names = [kind.__name__ for kind in terms] + _functions(module)
     imported = f"```python\nfrom potstill.methods import {', '.join(names)}\n```"
-    rows = [(f"`{kind.__name__}`", kind.knowledge, ", ".join(kind.modes), kind.citation) for kind in terms]
-    return f"{grid(('term', 'knowledge', 'mode', 'after'), rows)}\n\n{imported}"
+    rows = [(f"`{kind.__name__}`", kind.knowledge, ", ".join(kind.modes), *chosen_by(kind)) for kind in terms]
+    return f"{grid(('term', 'knowledge', 'mode', *CHOSEN_BY), rows)}\n\n{imported}"
 
 
 def _functions(module: ModuleType) -> list[str]:

@@ -4,20 +4,32 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any
 
 import griffe
 
 from potstill import catalogue, cli, commands, data, machine, methods, models, recipes, record
+from potstill.term import Term
 
 MARKER = re.compile(r"<!-- table: ([a-z-]+) -->")
+RESULTS = re.compile(r"<!-- results: ([a-z0-9_-]+) -->")
+SAVED = Path(__file__).parents[1] / "results"
 
 Rows = Iterable[Sequence[str]]
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Called by mkdocs for each page: the text with its markers filled."""
-    return MARKER.sub(lambda found: TABLES[found[1]](), markdown)
+    filled = MARKER.sub(lambda found: TABLES[found[1]](), markdown)
+    return RESULTS.sub(lambda found: saved(SAVED / f"{found[1]}.md"), filled)
+
+
+def saved(path: Path) -> str:
+    """What `potstill report --save` kept of a recipe, without its title; its headings stand below those of the page."""
+    if not path.exists():
+        return f"None is recorded yet: `results/{path.name}` is where its tables will be."
+    return re.sub(r"^## ", "#### ", path.read_text().partition("\n")[2], flags=re.MULTILINE).strip()
 
 
 def grid(head: Sequence[str], rows: Rows) -> str:
@@ -88,10 +100,19 @@ def _data() -> str:
 
 def _methods() -> str:
     rows = [
-        (f"[`{kind.__name__}`]({page(kind)})", described(kind)[0].splitlines()[0], kind.knowledge, kind.citation)
+        (f"[`{kind.__name__}`]({page(kind)})", described(kind)[0].splitlines()[0], kind.knowledge, *chosen_by(kind))
         for kind in catalogue.terms()
     ]
-    return grid(("term", "", "knowledge", "after"), rows)
+    return grid(("term", "", "knowledge", *CHOSEN_BY), rows)
+
+
+CHOSEN_BY = ("taps", "learns", "needs", "after")
+
+
+def chosen_by(kind: type[Term]) -> tuple[str, ...]:
+    """What a method's default options tap, learn and need, and its source: the cells under `CHOSEN_BY`."""
+    told = catalogue.method(kind)
+    return catalogue.taps(told), "yes" if told["learned"] else "no", ", ".join(told["needs"]), told["citation"]
 
 
 def page(kind: type) -> str:
