@@ -19,9 +19,9 @@ from potstill.methods import KD, Labels
 from potstill.models import Network, aliases, build
 from potstill.objective import Objective
 from potstill.optim import Optimizer
+from potstill.source import Live
 from potstill.stage import Stage
 from potstill.taps import trace
-from potstill.teacher import Source
 from potstill.term import Term
 from potstill.types import Batch, Trace
 
@@ -77,7 +77,7 @@ def measure(pair: Pair, repetitions: int = REPETITIONS) -> Table:
     resident = load(_images(pair), machine.device)
     train = resident.train
     torch.manual_seed(0)
-    source = Source(build(pair.teacher), resident, machine)
+    source = Live(build(pair.teacher), resident, machine)
     source.answers(train)
     soft, labels = (KD(weight=0.9), Labels(weight=0.1)), (Labels(),)
     ways: dict[str, tuple[tuple[Term, ...], Iterator[Fed]]] = {

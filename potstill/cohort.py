@@ -11,9 +11,11 @@ from potstill import record
 from potstill.data import Draw, Split, load
 from potstill.display import Display
 from potstill.errors import UserError
+from potstill.gate import gate
 from potstill.machine import Machine
 from potstill.run import Run, fingerprint
-from potstill.teacher import Source, chunks, gate
+from potstill.source import chunks
+from potstill.teacher import Surroundings
 from potstill.training import Judged, Training
 from potstill.types import Batch, Trace
 
@@ -82,8 +84,8 @@ class _Cohort:
         self._draw = Draw(self._resident, first.data, first.seed, first.batch_size)
         self._source = (
             None
-            if first.teacher is None
-            else Source(first.teacher.load(conditions.runs_dir), self._resident, machine, self._draw.walk)
+            if first.teacher is None or not first.teacher.outside
+            else first.teacher.open(Surroundings(conditions.runs_dir, self._resident, machine, self._draw.walk))
         )
         steps = self._draw.steps
         self._trainings = [Training(run, folder, self._resident, self._source, machine, steps) for run, folder in due]
@@ -91,8 +93,9 @@ class _Cohort:
             raise UserError(f"The training split of {first.data.name!r} has fewer than 2 images; give it more.")
         self._teacher_accuracy: float | None = None
         if self._source is not None:
-            self._teacher_accuracy, line = gate(self._source, conditions.teacher_at_least)
-            display.line(line)
+            self._teacher_accuracy, lines = gate(self._source, self._resident, conditions.teacher_at_least)
+            for line in lines:
+                display.line(line)
 
     def train(self, conditions: Conditions) -> None:
         """Every epoch of the member that takes longest."""

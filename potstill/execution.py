@@ -1,25 +1,23 @@
 """Carrying a sweep out: teachers before students, cohort after cohort or side by side in processes of one thread."""
 
-import json
 import os
 import traceback
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from potstill import record
-from potstill.codec import decode, encode
 from potstill.cohort import Conditions, train
 from potstill.crew import train_beside
 from potstill.data import classes_of, shape_of
 from potstill.display import Display
 from potstill.errors import UserError
 from potstill.machine import Choices, Machine
-from potstill.models import Network, build, summarize
-from potstill.run import ResultOf, Run, fingerprint
-from potstill.sweep import Group, diverged, group, in_order, unfinished
+from potstill.models import summarize
+from potstill.rehearsal import architecture, rehearse, untrained
+from potstill.run import Run, fingerprint
+from potstill.sweep import Group, diverged, group, in_order, needed_by, unfinished
 
 
 @dataclass(frozen=True)
@@ -67,13 +65,14 @@ def check(runs: Iterable[Run], choices: Choices, runs_dir: Path) -> None:
 
     Raises:
         UserError: an unknown network, one that answers other classes than the data has, a device that is not here, a
-            folder that a newer version wrote.
+            folder that a newer version wrote, a stage that does not fit the networks.
     """
     all_runs = [run for level in in_order(runs) for run in level]
     for run in all_runs:
-        path = record.folder_of(runs_dir, run.name, fingerprint(run)) / "run.json"
+        path = _specification(run, runs_dir)
         record.check_format(record.read_json(path) or {}, path)
-    for run in unfinished(all_runs, runs_dir):
+    due = unfinished(all_runs, runs_dir)
+    for run in due:
         classes = classes_of(run.data)
         if run.student.classes != classes:
             raise UserError(
@@ -81,26 +80,38 @@ def check(runs: Iterable[Run], choices: Choices, runs_dir: Path) -> None:
                 f"{classes}; build it with classes={classes}."
             )
         machine_for(run, choices, runs_dir)
+    rehearse(run for run in due if not _specification(run, runs_dir).exists())  # What was begun has fitted.
+
+
+def _specification(run: Run, runs_dir: Path) -> Path:
+    return record.folder_of(runs_dir, run.name, fingerprint(run)) / "run.json"
 
 
 def _parted(due: Sequence[Run], lost: dict[str, str]) -> tuple[list[Run], list[Failure]]:
-    """The runs that can begin, and those whose teacher has no result, by teacher."""
+    """The runs that can begin, and those of whose teachers one has no result, by that teacher."""
     ready: list[Run] = []
     orphans: dict[str, list[Run]] = {}
+    names: dict[str, str] = {}
     for run in due:
-        taught_by = run.teacher.identity() if isinstance(run.teacher, ResultOf) else ""
-        (orphans.setdefault(taught_by, []) if taught_by in lost else ready).append(run)
-    failures: list[Failure] = []
-    for identity, pupils in orphans.items():
-        assert isinstance(pupils[0].teacher, ResultOf)
-        name = pupils[0].teacher.run.name
-        failures.append(Failure(tuple(pupils), f"{len(pupils)} not begun, for the teacher {name} {lost[identity]}"))
+        missing = [first for first in needed_by(run) if fingerprint(first) in lost]
+        if not missing:
+            ready.append(run)
+            continue
+        identity = fingerprint(missing[0])
+        names[identity] = missing[0].name
+        orphans.setdefault(identity, []).append(run)
+    failures = [
+        Failure(tuple(pupils), f"{len(pupils)} not begun, for the teacher {names[identity]} {lost[identity]}")
+        for identity, pupils in orphans.items()
+    ]
     return ready, failures
 
 
 def machine_for(run: Run, choices: Choices, runs_dir: Path) -> Machine:
     """What a run is trained on: what its record says where it was begun, else what the rules say now."""
-    wanted = choices.resolve(mult_adds(run.student, shape_of(run.data)), run.precision, run.deterministic)
+    # The rules look at the student with a classifier of its own: the runs on record were given their machines so.
+    plain = replace(run, student=replace(run.student, reused=None))
+    wanted = choices.resolve(size(plain)["mult_adds"], run.precision, run.deterministic)
     folder = record.folder_of(runs_dir, run.name, fingerprint(run))
     before = record.read_json(folder / "env.json")
     if before is None or choices != Choices() or before.get("device") != wanted.device:
@@ -108,22 +119,15 @@ def machine_for(run: Run, choices: Choices, runs_dir: Path) -> Machine:
     return Machine(**{key: before[key] for key in asdict(wanted)})
 
 
-def mult_adds(network: Network, shape: tuple[int, int, int]) -> int:
-    """Multiply-adds of a network per image."""
-    return int(size(network, shape)["mult_adds"])
+_sizes: dict[str, dict[str, Any]] = {}
 
 
-def size(network: Network, shape: tuple[int, int, int]) -> dict[str, Any]:
-    """`models.summarize` of a network, built once."""
-    if network.module is not None:
-        return summarize(network.module, shape, network.name)
-    return _size(json.dumps(encode(network)), shape)
-
-
-@cache
-def _size(network: str, shape: tuple[int, int, int]) -> dict[str, Any]:
-    wanted = decode(Network, json.loads(network))
-    return summarize(build(wanted), shape, wanted.name)
+def size(run: Run) -> dict[str, Any]:
+    """`models.summarize` of a run's student as it will ship, taken once for all runs that have it."""
+    key = architecture(run)
+    if key not in _sizes:
+        _sizes[key] = summarize(untrained(run), shape_of(run.data), run.student.name)
+    return _sizes[key]
 
 
 def _train_all(groups: Sequence[Group], conditions: Conditions, display: Display, jobs: int | None) -> list[Failure]:
@@ -144,7 +148,7 @@ def _told(group: Group) -> str:
 def _can_share(group: Group) -> bool:
     """Whether a cohort can train in a process beside others: one thread on the CPU, and nothing live to hand over."""
     live = any(run.student.module is not None or run.data.arrays is not None for run in group.runs)
-    networks = [run.teacher.network for run in group.runs if run.teacher is not None]
+    networks = [network for run in group.runs if run.teacher is not None for network in run.teacher.networks]
     return (
         group.machine.device == "cpu"
         and group.machine.threads == 1

@@ -22,14 +22,27 @@ class Learner:
     Whatever a step changes is here, and `state` returns it; `load` puts it back bit for bit.
     """
 
-    def __init__(self, objective: Objective, stage: Stage, machine: Machine, *, seed: int, steps_per_epoch: int):
+    def __init__(
+        self,
+        objective: Objective,
+        stage: Stage,
+        machine: Machine,
+        *,
+        seed: int,
+        steps_per_epoch: int,
+        in_turn: bool = False,
+    ):
         self.objective = objective
         self.stage = stage
         self.stage_step = 0
         self._machine = machine
         self._seed = seed
         self._steps_per_epoch = steps_per_epoch
-        moving = set(match((name for name, _ in objective.named_parameters()), stage.train, "parameters"))
+        # Peers take one step together, or each its own.
+        self._turns: tuple[int | None, ...] = tuple(range(1 + len(objective.peers))) if in_turn else (None,)
+        # What an inside teacher is made of goes along with the student, and is not trained.
+        trained = [name for name, _ in objective.named_parameters() if not name.startswith("inside.")]
+        moving = set(match(trained, stage.train, "parameters"))
         for name, parameter in objective.named_parameters():
             parameter.requires_grad_(name in moving)
         self.optimizer = stage.optimizer.build(p for p in objective.parameters() if p.requires_grad)
@@ -52,14 +65,26 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.objective.train()
+        losses, total, logits = self._update(batch, teacher, progress, self._turns[0])
+        for turn in self._turns[1:]:
+            more, further, _ = self._update(batch, teacher, progress, turn)
+            losses = {key: loss + more[key] for key, loss in losses.items()}
+            total = total + further
+        self._count(batch, losses, total, logits)
+        self.objective.advance(batch, logits, step)
+        self.stage_step += 1
+
+    def _update(
+        self, batch: Batch, teacher: Trace | None, progress: Progress, turn: int | None
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Look and step, with all that moves or peer number `turn` alone: losses, their total, the student's logits."""
         with self._machine.autocast():
-            losses, logits = self.objective(batch, teacher, progress)
+            losses, logits = self.objective(batch, teacher, progress, turn)
         total = weighted_sum(losses, self.stage.terms, progress)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self.optimizer.step()
-        self._count(batch, losses, total, logits)
-        self.stage_step += 1
+        return {key: loss.detach() for key, loss in losses.items()}, total.detach(), logits.detach()
 
     @torch.no_grad()
     def judge(self, batch: Batch, teacher: Trace | None, step: int) -> tuple[dict[str, Tensor], Tensor]:

@@ -1,16 +1,15 @@
 """The objective: a student and everything its terms learn, as one module that answers named losses."""
 
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from potstill.divergence import teacher_right
-from potstill.errors import UserError
-from potstill.models import aliases
+from potstill.inside import Inside
 from potstill.seeds import fold
-from potstill.taps import Tracer, trace
+from potstill.sight import look
+from potstill.taps import Tracer
 from potstill.term import Plan, Progress, Term, expect_teacher
 from potstill.types import Batch, Trace
 
@@ -20,28 +19,82 @@ class Objective(nn.Module):
 
     Attributes:
         student: The network that ships.
-        learned: What terms learn, by term; it stays here from stage to stage.
+        peers: Networks that learn along with it, from the same terms.
+        inside: The teacher that comes about with the student, if it is such a one.
+        learned: What terms learn, by term, and by term and peer; it stays here from stage to stage.
         terms: The parts of the objective in the present stage.
     """
 
-    def __init__(self, student: nn.Module, learned: nn.ModuleDict, terms: Sequence[Term], tracer: Tracer):
+    def __init__(
+        self,
+        student: nn.Module,
+        learned: nn.ModuleDict,
+        terms: Sequence[Term],
+        tracer: Tracer,
+        *,
+        peers: Sequence[tuple[nn.Module, Tracer]] = (),
+        inside: Inside | None = None,
+    ):
         super().__init__()
         self.student = student
+        self.peers = nn.ModuleList([peer for peer, _ in peers])
+        self.inside = inside
         self.learned = learned
         self.terms = tuple(terms)
-        self.taps = tuple(dict.fromkeys(tap for term in terms for tap in term.student_taps))
-        self._tracer = tracer
+        self._tracers = (tracer, *(tracer for _, tracer in peers))
+        self._teacher_taps = _union(term.teacher_taps for term in terms)
+        ours = _union(term.student_taps for term in terms)
+        self._taps = _union((ours, self._teacher_taps)) if peers else ours
 
-    def forward(self, batch: Batch, teacher: Trace | None, progress: Progress) -> tuple[dict[str, Tensor], Tensor]:
-        """The scalar loss of each term before its weight, by name; and the student's logits, (N, K)."""
-        student = self._tracer(batch.inputs, self.taps)
-        losses = {
-            term.key: loss_of(term, batch, student, teacher, self._part(term.key), progress) for term in self.terms
-        }
-        return losses, student.logits
+    def forward(
+        self, batch: Batch, teacher: Trace | None, progress: Progress, turn: int | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The scalar loss of each term before its weight, by name; and the student's logits, (N, K).
+
+        Among peers a loss is the sum of every peer's, or that of peer number `turn` alone.
+        """
+        traces = [tracer(batch.inputs, self._taps) for tracer in self._tracers]
+        if self.inside is not None:
+            teacher = self.inside.answer(batch, self._teacher_taps)
+        losses: dict[str, Tensor] = {}
+        for place in range(len(traces)) if turn is None else (turn,):
+            answer = teacher if len(traces) == 1 else taught_by(traces, place)
+            for term in self.terms:
+                part = self._part(part_of(term, place))
+                loss = loss_of(term, batch, traces[place], answer, part, progress)
+                losses[term.key] = losses[term.key] + loss if term.key in losses else loss
+        return losses, traces[0].logits
+
+    def advance(self, batch: Batch, logits: Tensor, step: int) -> None:
+        """Let the inside teacher go along with the student, after a step."""
+        if self.inside is not None:
+            self.inside.advance(self.student, batch, logits.detach(), step)
 
     def _part(self, key: str) -> nn.Module | None:
         return self.learned[key] if key in self.learned else None  # noqa: SIM401  A ModuleDict has no get.
+
+
+def taught_by(traces: Sequence[Trace], place: int) -> Trace:
+    """What the others say to one of several peers; no gradient flows into it.
+
+    The logits are the mean of the others', the activations those of the next in the round.
+    """
+    others = [_still(trace) for trace in (*traces[place + 1 :], *traces[:place])]
+    logits = torch.stack([other.logits for other in others]).mean(0)
+    return Trace(logits, others[0].taps, tuple(others))
+
+
+def part_of(term: Term, place: int) -> str:
+    """Where what a term learns is found: by its name for the student, by name and place for a peer."""
+    return f"{term.key}@{place}" if place else term.key
+
+
+def _still(trace: Trace) -> Trace:
+    return Trace(trace.logits.detach(), {tap: value.detach() for tap, value in trace.taps.items()})
+
+
+def _union(groups: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(tap for group in groups for tap in group))
 
 
 def loss_of(
@@ -70,7 +123,8 @@ def _rows(batch: Batch, rows: Tensor) -> Batch:
 
 
 def _shown(trace: Trace, rows: Tensor) -> Trace:
-    return Trace(trace.logits[rows], {tap: value[rows] for tap, value in trace.taps.items()})
+    taps = {tap: value[rows] for tap, value in trace.taps.items()}
+    return Trace(trace.logits[rows], taps, tuple(_shown(member, rows) for member in trace.members))
 
 
 def dry_run(
@@ -81,66 +135,37 @@ def dry_run(
     shape: tuple[int, int, int],
     classes: int,
 ) -> tuple[Trace, Trace | None]:
-    """Show two zero images to copies of both networks, eagerly, before anything is trained.
-
-    Args:
-        student: The student network; a copy of it looks, so that no counter moves.
-        student_taps: All activations that will be asked of it.
-        teacher: The teacher network, if there is one.
-        teacher_taps: All activations that will be asked of it.
-        shape: (C, H, W) of an image.
-        classes: K of the data.
+    """Show two zero images to copies of both networks, eagerly, before anything is trained (see `sight.look`).
 
     Raises:
         UserError: a network cannot read the images, a tap lies, or the answers are not one logit per class.
     """
-    traces: list[Trace | None] = []
-    for who, network, taps in (("student", student, student_taps), ("teacher", teacher, teacher_taps)):
-        traces.append(None if network is None else _look(who, network, taps, shape))
-    first, second = traces
-    assert first is not None
-    for who, answer in (("student", first), ("teacher", second)):
-        if answer is not None and answer.logits.shape != (2, classes):
-            size = tuple(answer.logits.shape)
-            answered = f"{size[1]} classes" if len(size) == 2 else f"two images with a tensor of shape {size}"
-            raise UserError(
-                f"The {who} answers {answered} but the data has {classes} classes; "
-                f"give a {who} that answers one logit per class, ({classes},) an image."
-            )
-    return first, second
-
-
-def _look(who: str, network: nn.Module, taps: Sequence[str], shape: tuple[int, int, int]) -> Trace:
-    copy = trace(deepcopy(network).eval(), aliases=aliases(network))
-    copy.check(taps)
-    parameter = next(network.parameters(), None)
-    zeros = torch.zeros(2, *shape, device=None if parameter is None else parameter.device)
-    try:
-        with torch.no_grad():
-            return copy(zeros, taps)
-    except (RuntimeError, ValueError, IndexError, AssertionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        channels, height, width = shape
-        raise UserError(
-            f"The {who} cannot read images of {channels} × {height} × {width} (channels × height × width): {reason}"
-        ) from None
+    first = look("student", student, student_taps, shape, classes)
+    return first, None if teacher is None else look("teacher", teacher, teacher_taps, shape, classes)
 
 
 def learn(
-    terms: Sequence[Term], learned: nn.ModuleDict, student: Trace, teacher: Trace | None, plan: Plan, seed: int
+    terms: Sequence[Term],
+    learned: nn.ModuleDict,
+    student: Trace,
+    teacher: Trace | None,
+    plan: Plan,
+    seed: int,
+    place: int = 0,
 ) -> None:
     """Add what these terms learn to `learned`; what an earlier stage built under the same name goes on.
 
-    The initialisation depends on the seed and the term's name only, not on what else there is.
+    The initialisation depends on the seed, the term's name and the place among peers only, not on what else there is.
     """
     for term in terms:
-        if term.key in learned:
+        key = part_of(term, place)
+        if key in learned:
             continue
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(fold(seed, "learned", term.key))
+            torch.manual_seed(fold(seed, "learned", key))
             part = term.build(student, teacher, plan)
         if part is not None:
-            learned[term.key] = part
+            learned[key] = part
 
 
 def weighted_sum(losses: Mapping[str, Tensor], terms: Sequence[Term], progress: Progress) -> Tensor:

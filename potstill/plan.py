@@ -10,8 +10,8 @@ from potstill.cohort import is_finished
 from potstill.data import Data, info, shape_of
 from potstill.execution import check, machine_for, size
 from potstill.machine import Choices, Machine
-from potstill.models import Network, build
 from potstill.record import folder_of
+from potstill.rehearsal import architecture, untrained
 from potstill.run import Run, fingerprint
 from potstill.sweep import Sweep, group, in_order
 
@@ -36,7 +36,7 @@ def describe(recipe: str, sweep: Sweep, choices: Choices, runs_dir: Path) -> str
     )
     lines.append("")
     total = 0.0
-    tried: dict[tuple[Network, int, Machine], float] = {}
+    tried: dict[tuple[str, int, Machine], float] = {}
     for level in levels:
         for cohort in group(level, lambda run: machine_for(run, choices, runs_dir)):
             seed = cohort.runs[0].seed
@@ -55,7 +55,7 @@ def describe(recipe: str, sweep: Sweep, choices: Choices, runs_dir: Path) -> str
 
 
 def _row(name: str, run: Run) -> tuple[str, ...]:
-    found = size(run.student, shape_of(run.data))
+    found = size(run)
     terms = " → ".join(" + ".join(f"{t.weight:g} {t.key}" for t in stage.terms) for stage in run.stages)
     epochs = " + ".join(str(stage.epochs) for stage in run.stages)
     steps = f"{_steps(run):,}"
@@ -72,9 +72,9 @@ def _steps(run: Run) -> int:
     return run.epochs * (whole + (rest > 1))
 
 
-def _seconds(run: Run, machine: Machine, tried: dict[tuple[Network, int, Machine], float]) -> float:
+def _seconds(run: Run, machine: Machine, tried: dict[tuple[str, int, Machine], float]) -> float:
     """An estimate from a few steps on zeros; the teacher's pass and evaluation are not in it."""
-    key = (run.student, run.batch_size, machine)
+    key = (architecture(run), run.batch_size, machine)
     if key not in tried:
         tried[key] = _step(run, machine)
     return tried[key] * _steps(run)
@@ -83,7 +83,7 @@ def _seconds(run: Run, machine: Machine, tried: dict[tuple[Network, int, Machine
 def _step(run: Run, machine: Machine) -> float:
     """Seconds of one step of the student alone."""
     machine.activate()
-    student = machine.place(build(run.student)).train()
+    student = machine.place(untrained(run)).train()
     images = run.batch_size * (1 if run.data.companion is None else 2)
     inputs = torch.zeros(images, *shape_of(run.data), device=machine.device)
     started = 0.0

@@ -1,7 +1,7 @@
 """A run as plain data, and its identity."""
 
 import inspect
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,17 @@ from torch import nn
 
 from potstill import record
 from potstill.checkpoint import read_weights
-from potstill.codec import class_path, digest, encode
+from potstill.codec import LATER, class_path, digest, encode
 from potstill.data import Data, content, shape_of
 from potstill.errors import UserError
 from potstill.machine import Precision
 from potstill.models import Network, build
+from potstill.reading import Reading
 from potstill.reuse import reuse
 from potstill.seeds import fold
+from potstill.source import Live, Source
 from potstill.stage import Stage
-from potstill.teacher import Teacher
+from potstill.teacher import Surroundings, Teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +56,17 @@ class Run:
             raise UserError(f"The batch size is {self.batch_size}; expected at least 2 images.")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise UserError(f"The precision is {self.precision!r}; expected auto, fp32 or bf16.")
-        if self.student.reused is not None and self.teacher is None:
+        taught = self.teacher is not None and self.teacher.outside and len(self.teacher.networks) == 1
+        if self.student.reused is not None and not taught:
             raise UserError(
-                f"The student of {self.name!r} takes over its teacher's classifier, but the run has no teacher; "
-                "give it one."
+                f"The student of {self.name!r} takes over its teacher's classifier, but the run has no teacher that is "
+                "one trained network; give it one."
+            )
+        given = [network.initial for network in (self.student, *self._peers) if network.initial is not None]
+        if len(set(given)) < len(given):
+            raise UserError(
+                f"Two peers of {self.name!r} are the same network with the same weights, and would stay so; give each "
+                "its own, or name them so that they are drawn."
             )
         for stage in self.stages:
             if stage.stop is not None and self.data.validation == 0:
@@ -66,10 +75,10 @@ class Run:
                     "give the data validation=0.1, say."
                 )
             for term in stage.terms:
-                if term.companion not in (None, self.data.companion):
+                if not term.suits(self.data.companion):
                     raise UserError(
                         f"The term {term.key!r} of {self.name!r} compares images with companions, but the data has "
-                        f"companion={self.data.companion!r}; expected companion={term.companion!r}."
+                        f"companion={self.data.companion!r}; expected companion={term.companion or 'view'!r}."
                     )
                 if term.needs_teacher and self.teacher is None:
                     raise UserError(
@@ -99,6 +108,23 @@ class Run:
             assert teacher is not None
             return reuse(network, teacher, self.student.reused, shape_of(self.data))
 
+    def build_peers(self) -> list[nn.Module]:
+        """The networks that learn along with the student, each with weights of its own to begin with."""
+        built: list[nn.Module] = []
+        for place, network in enumerate(self._peers, start=1):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(fold(self.seed, "peer", place))
+                built.append(build(network))
+        return built
+
+    def shipping(self, peer: int | None) -> "Run":
+        """The same run with the peer that shipped for its student; without one it is this run."""
+        return replace(self, student=self._peers[peer - 1]) if peer else self
+
+    @property
+    def _peers(self) -> tuple[Network, ...]:
+        return () if self.teacher is None else self.teacher.peers
+
     def lasting(self, epochs: int) -> "Run":
         """The same run with another total length: stages in proportion, each at least 1; the teacher's stay."""
         if epochs < 1:
@@ -109,37 +135,54 @@ class Run:
 
 @dataclass(frozen=True)
 class ResultOf(Teacher):
-    """The student of another run, trained first if it was not yet, once for all who name it."""
+    """The student of another run, trained first if it was not yet, once for all who name it.
+
+    Attributes:
+        run: The other run.
+        reading: How its student reads images and names classes, where that is not how the data has them.
+    """
 
     run: Run
+    reading: Reading | None = field(default=None, metadata=LATER)
 
     @property
-    def network(self) -> Network:
+    def networks(self) -> tuple[Network, ...]:
         """The other run's student."""
-        return self.run.student
+        return (self.run.student,)
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The other run."""
+        return (self.run,)
 
     def identity(self) -> str:
         """The other run's fingerprint."""
-        return fingerprint(self.run)
+        own = fingerprint(self.run)
+        return own if self.reading is None else digest({"run": own, "reading": encode(self.reading)})
 
-    def load(self, runs_dir: Path) -> nn.Module:
-        """The trained network, as it was after its last epoch.
+    def load(self, runs_dir: Path | None) -> nn.Module:
+        """The trained network, as it was after its last epoch; as it will begin where no folder is given.
 
         Raises:
             UserError: the run is not finished, or diverged.
         """
-        folder = record.folder_of(runs_dir, self.run.name, self.identity())
+        above = self.run.teacher if self.run.student.reused else None
+        if runs_dir is None:
+            return self.run.build(None if above is None else above.load(None))
+        folder = record.folder_of(runs_dir, self.run.name, fingerprint(self.run))
         result = record.read_json(folder / "result.json")
         if result is None or result["status"] != "finished":
             state = "is not finished" if result is None else "diverged"
             raise UserError(
                 f"The teacher's run in {folder} {state}; train it first, or delete the folder to try again."
             )
-        network = self.run.build(
-            self.run.teacher.load(runs_dir) if self.run.teacher and self.run.student.reused else None
-        )
+        network = self.run.shipping(result.get("peer")).build(None if above is None else above.load(runs_dir))
         network.load_state_dict(read_weights(folder / "student.safetensors"))
         return network
+
+    def open(self, around: Surroundings) -> Source:
+        """The network at work."""
+        return Live(self.load(around.runs_dir), around.resident, around.machine, around.walk, self.reading)
 
 
 def result_of(run: Run) -> ResultOf:

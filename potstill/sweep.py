@@ -11,7 +11,7 @@ from potstill.codec import digest, encode
 from potstill.cohort import is_finished
 from potstill.errors import UserError
 from potstill.machine import Machine
-from potstill.run import ResultOf, Run, fingerprint
+from potstill.run import Run, fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,7 @@ def in_order(runs: Iterable[Run]) -> list[list[Run]]:
     levels: list[dict[str, Run]] = []
 
     def place(run: Run) -> int:
-        depth = place(run.teacher.run) + 1 if isinstance(run.teacher, ResultOf) else 0
+        depth = max((place(first) + 1 for first in needed_by(run)), default=0)
         while len(levels) <= depth:
             levels.append({})
         levels[depth].setdefault(fingerprint(run), run)
@@ -119,6 +119,11 @@ def in_order(runs: Iterable[Run]) -> list[list[Run]]:
     for run in runs:
         place(run)
     return [list(level.values()) for level in levels]
+
+
+def needed_by(run: Run) -> tuple[Run, ...]:
+    """The runs whose students teach in it."""
+    return () if run.teacher is None else run.teacher.runs
 
 
 def group(runs: Iterable[Run], choose: Callable[[Run], Machine]) -> list[Group]:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, NamedTuple
 from torch import Tensor, nn
 
 from potstill.errors import UserError
-from potstill.types import Batch, Trace
+from potstill.types import Batch, Companion, Trace
 
 Knowledge = Literal["label", "response", "feature", "relation"]
 Mode = Literal["offline", "online", "self"]
@@ -71,8 +71,10 @@ class Term(abc.ABC):
     """Whether `build` answers parameters to train, with the default options."""
     reads_labels: ClassVar[bool] = False
     """Whether the loss looks at the labels of the batch, beside what `only_right` does."""
-    companion: ClassVar[Literal["view", "classmate"] | None] = None
+    companion: ClassVar[Companion | None] = None
     """What must come along with each image, in the second half of a batch (see `potstill.data.Data.companion`)."""
+    several: ClassVar[bool] = False
+    """Whether the teacher must be several that speak as one, each of whom the loss looks at (see `Trace.members`)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < float("inf"):
@@ -113,6 +115,10 @@ class Term(abc.ABC):
         self, batch: Batch, student: Trace, teacher: Trace | None, learned: nn.Module | None, progress: Progress
     ) -> Tensor:
         """The scalar loss, before its weight."""
+
+    def suits(self, companion: Companion | None) -> bool:
+        """Whether it can look at batches in which images come with such companions, or with none."""
+        return self.companion in (None, companion)
 
     def weight_at(self, progress: Progress) -> float:
         """The weight in force: the warm-up's share of `weight`."""

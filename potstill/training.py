@@ -7,21 +7,18 @@ from typing import Any, cast
 
 import numpy as np
 import safetensors.numpy
-import torch
 from torch import Tensor, nn
 
 from potstill import checkpoint, evaluate, record
+from potstill.accounts import costs, summary
 from potstill.codec import encode
+from potstill.company import Company
 from potstill.data import Resident
 from potstill.evaluate import Judged
 from potstill.learner import Learner
 from potstill.machine import Machine, describe, differences
-from potstill.models import aliases, build, summarize
-from potstill.objective import Objective, dry_run, learn
 from potstill.run import Run, fingerprint
-from potstill.taps import trace
-from potstill.teacher import Source, chunks
-from potstill.term import Plan
+from potstill.source import Source
 from potstill.types import Batch, Trace
 
 
@@ -61,9 +58,7 @@ class Training:
         self._machine = machine
         self._best: dict[str, Tensor] = {}
         self._steps_per_epoch = steps_per_epoch
-        student = run.build(None if source is None else source.network)
-        self._student = machine.place(student)
-        self._tracer = trace(self._student, aliases=aliases(student), compile=machine.compile)
+        self._company = Company(run, resident, source, machine)
         self._learned = nn.ModuleDict()
         if len(run.stages) > 1:
             self._rehearse()
@@ -74,7 +69,7 @@ class Training:
     @property
     def needs_teacher(self) -> bool:
         """Whether the present stage looks at the outside teacher."""
-        return any(term.needs_teacher for term in self._learner.stage.terms)
+        return self._source is not None and any(term.needs_teacher for term in self._learner.stage.terms)
 
     @property
     def teacher_taps(self) -> tuple[str, ...]:
@@ -138,25 +133,13 @@ class Training:
     def _enter(self, place: int) -> None:
         """Begin stage number `place`; what earlier stages learned stays, by name."""
         stage = self.run.stages[place]
-        teacher = None if self._source is None else self._source.network
-        seen_student, seen_teacher = dry_run(
-            self._student,
-            [tap for term in stage.terms for tap in term.student_taps],
-            teacher,
-            [tap for term in stage.terms for tap in term.teacher_taps],
-            self._resident.shape,
-            self._resident.classes,
-        )
-        train = self._resident.train
-        plan = Plan(self._student, teacher, self.run.batch_size, self._resident.classes, train.labels, train.index)
-        learn(stage.terms, self._learned, seen_student, seen_teacher, plan, self.run.seed)
-        self._machine.place(self._learned)
         self._learner = Learner(
-            Objective(self._student, self._learned, stage.terms, self._tracer),
+            self._company.objective(stage, self._learned),
             stage,
             self._machine,
             seed=self.run.seed,
             steps_per_epoch=self._steps_per_epoch,
+            in_turn=self.run.teacher is not None and self.run.teacher.in_turn,
         )
         self.at.stage = place
         self.at.watched, self.at.patience_used = None, 0
@@ -175,7 +158,7 @@ class Training:
     def _keep_best(self, validation: Mapping[str, Any] | None) -> None:
         if validation is not None and (self.at.best_accuracy is None or validation["accuracy"] > self.at.best_accuracy):
             self.at.best_accuracy, self.at.best_epoch = validation["accuracy"], self.at.epoch
-            self._best = {name: value.detach().clone() for name, value in self._student.state_dict().items()}
+            self._best = {name: value.detach().clone() for name, value in self._company.student.state_dict().items()}
 
     # The folder.
 
@@ -197,7 +180,8 @@ class Training:
             specification = {"fingerprint": fingerprint(self.run), "name": self.run.name, "run": encode(self.run)}
             versions = {"format": record.FORMAT, "version": now["versions"]["potstill"]}
             record.write_json(self.folder / "run.json", {**versions, **specification})
-            record.write_json(self.folder / "summary.json", self._summary())
+            described = summary(self.run, self._company.student, self._source, self._resident.shape)
+            record.write_json(self.folder / "summary.json", described)
             before = cast(record.Json, {**now, "resumed": []})
             record.write_json(self.folder / "env.json", before)
         elif unlike := differences(before, now):
@@ -216,65 +200,40 @@ class Training:
             self._learner.load({n: t for n, t in tensors.items() if not n.startswith("best.")}, values["learner"])
         record.cut(self.folder / "metrics.jsonl", self.at.metrics_length)
 
-    def _summary(self) -> dict[str, Any]:
-        shape = self._resident.shape
-        teacher = self.run.teacher
-        return {
-            "student": summarize(self._student, shape, self.run.student.name),
-            "teacher": None
-            if self._source is None or teacher is None
-            else summarize(self._source.network, shape, teacher.network.name),
-        }
-
     def _finish(self) -> None:
         test = self._resident.test
-        logits = self._predict(self._student.state_dict())
+        peer = self._company.shipping()
+        student = self._company.network(peer)
+        logits = self._company.predict(peer, test)
         if not logits.isfinite().all():
             return self._diverge("the logits of the test images were no longer finite numbers after the last epoch")
         teacher = None if self._source is None else self._source.answers(test)
         measured = evaluate.measure(logits, test.labels, teacher)
         best = None
-        if self._best:
-            best = evaluate.accuracy(self._predict(self._best), test.labels)
+        if self._best and not peer:
+            best = evaluate.accuracy(self._company.predict(peer, test, self._best), test.labels)
             checkpoint.write(self.folder / "best.safetensors", self._best)
-        checkpoint.write(self.folder / "student.safetensors", self._student.state_dict())
+        checkpoint.write(self.folder / "student.safetensors", student.state_dict())
         predictions = {
             "logits": logits.cpu().numpy().astype(np.float16),
             "labels": test.labels.cpu().numpy(),
         }
         record.write_bytes(self.folder / "predictions.safetensors", safetensors.numpy.save(predictions))
+        if peer:
+            described = summary(self.run.shipping(peer), student, None, self._resident.shape)
+            record.write_json(self.folder / "summary.json", described)
         last = measured["test_accuracy"]
         gap = None if best is None or last is None else best - last
-        self._close("finished", None, {**measured, "best_validation_test_accuracy": best, "best_last_gap": gap})
-
-    def _predict(self, weights: Mapping[str, Tensor]) -> Tensor:
-        return evaluate.predict(
-            self._student, weights, self._tracer, chunks(self._resident, self._resident.test), self._machine
-        )
+        found = {**measured, "best_validation_test_accuracy": best, "best_last_gap": gap}
+        self._close("finished", None, found, peer if self._company.has_peers else None)
 
     def _diverge(self, what: str) -> None:
         names = ("test_accuracy", "test_nll", "ece", "agreement", "kl_to_teacher")
         unmeasured: dict[str, Any] = dict.fromkeys((*names, "best_validation_test_accuracy", "best_last_gap"))
-        self._close("diverged", f"{what}; try a lower learning rate.", unmeasured)
+        self._close("diverged", f"{what}; try a lower learning rate.", unmeasured, None)
 
-    def _teacher_passes(self) -> float:
-        """Passes of the teacher per view, in the mean: those that filled its memory are spread over the training."""
-        needed = any(term.needs_teacher for stage in self.run.stages for term in stage.terms)
-        if self._source is None or not needed or self._resident.augment is None:
-            return 0.0
-        turns = max(self.at.epoch, 1) * (2 if self.run.data.companion == "view" else 1)
-        return min(self._source.views, turns) / turns if self._source.remembers else 1.0
-
-    def _extra_parameters(self, parameters: int) -> int:
-        """What ships beyond the student as it was named: a projector, and another classifier for its own."""
-        if self.run.student.reused is None:
-            return 0
-        with torch.random.fork_rng(devices=[]):
-            return parameters - sum(parameter.numel() for parameter in build(self.run.student).parameters())
-
-    def _close(self, status: str, reason: str | None, measured: Mapping[str, Any]) -> None:
-        summary = record.read_json(self.folder / "summary.json") or self._summary()
-        views = 1 if self.run.data.companion is None else 2
+    def _close(self, status: str, reason: str | None, measured: Mapping[str, Any], peer: int | None) -> None:
+        student = (record.read_json(self.folder / "summary.json") or {})["student"]
         result = {
             "status": status,
             "reason": reason,
@@ -284,14 +243,12 @@ class Training:
             "seconds": round(self.at.seconds, 3),
             **measured,
             "best_validation_epoch": self.at.best_epoch,
-            "parameters": summary["student"]["parameters"],
-            "extra_parameters": self._extra_parameters(summary["student"]["parameters"]),
-            "mult_adds": summary["student"]["mult_adds"],
-            "views_per_step": views,
-            "forwards_per_step": round(views * (1 + self._teacher_passes()), 3),
-            "backwards_per_step": 1,
+            "parameters": student["parameters"],
+            "mult_adds": student["mult_adds"],
+            **costs(self.run, self.at.epoch, self._source, student["parameters"]),
             "teacher": None if self.run.teacher is None else self.run.teacher.identity(),
             "teacher_accuracy": self._teacher_accuracy,
+            "peer": peer,
             "bitwise": self._bitwise,
         }
         record.write_json(self.folder / "result.json", result)

@@ -1,9 +1,12 @@
 """What flows through the house: a batch goes in, one trace per network comes out."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
+
+Companion = Literal["view", "classmate"]
+"""What may come along with each image of a batch, in its second half."""
 
 
 class Batch(NamedTuple):
@@ -28,7 +31,9 @@ class Trace(NamedTuple):
     Attributes:
         logits: (N, K).
         taps: The activations that were asked for, by tap path (see `potstill.taps`).
+        members: What each of several said who speak as one: the teachers of an ensemble, the peers of a student.
     """
 
     logits: Tensor
     taps: Mapping[str, Tensor]
+    members: "tuple[Trace, ...]" = ()

@@ -10,7 +10,14 @@ from jaxtyping import install_import_hook
 SHAPED = ("potstill.methods", "potstill.evaluate", "potstill.divergence", "potstill.gaussian", "potstill.gram")
 # What `torch.compile` traces, what names types that only a type checker imports, and what refuses a wrong word with a
 # sentence of its own.
-UNCHECKED = ("potstill.taps", "potstill.models", "potstill.recipes", "potstill.data.spec")
+UNCHECKED = (
+    "potstill.taps",
+    "potstill.teacher",
+    "potstill.teachers",
+    "potstill.models",
+    "potstill.recipes",
+    "potstill.data.spec",
+)
 
 # An int is a float here: `temperature=4`.
 beartype_packages(("potstill",), conf=BeartypeConf(is_pep484_tower=True, claw_skip_package_names=(*SHAPED, *UNCHECKED)))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from potstill import checkpoint, record
-from potstill.data import CropFlip, Resident, load
+from potstill.data import CropFlip, Draw, Resident, load
 from potstill.errors import UserError
 from potstill.learner import Learner
 from potstill.machine import Machine
@@ -20,10 +20,9 @@ from potstill.methods import KD, Labels
 from potstill.models import Network, aliases, build
 from potstill.objective import Objective
 from potstill.optim import MultiStep, Optimizer, Schedule, Step, Warmup
+from potstill.source import Live
 from potstill.stage import Stage
 from potstill.taps import trace
-from potstill.teacher import Source
-from potstill.training import steps_per_epoch
 from potstill.types import Batch
 
 OPTIMIZERS = ("SGD", "Adam", "AdamW", "Adadelta", "Adagrad", "Adamax", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop")
@@ -82,7 +81,7 @@ class Waits(TorchDispatchMode):
 def test_nothing_in_a_step_waits_for_the_device(name: str, precision: Any):
     data = tiny.data(augment=CropFlip(padding=1))
     resident, machine = load(data), Machine(precision=precision)
-    source = Source(tiny.linear_teacher(), resident, machine)
+    source = Live(tiny.linear_teacher(), resident, machine)
     terms = (Labels(smoothing=0.1), KD(warmup=2))
     stage = Stage(terms=terms, epochs=2, optimizer=tiny.OPTIMIZERS[name], schedule=Step())
     for student in (tiny.convolutional(), tiny.dropping()):
@@ -254,7 +253,8 @@ def test_dropout_is_a_function_of_seed_and_step():
 
 @pytest.mark.parametrize(("count", "batch_size", "steps"), [(16, 8, 2), (17, 8, 2), (18, 8, 3), (5, 8, 1), (9, 2, 4)])
 def test_a_last_batch_of_one_image_is_dropped(count: int, batch_size: int, steps: int):
-    assert steps_per_epoch(load(tiny.data(train=count, validation=0)).train, batch_size) == steps
+    data = tiny.data(train=count, validation=0)
+    assert Draw(load(data), data, 0, batch_size).steps == steps
 
 
 def test_a_training_with_a_last_batch_of_one_image_runs(tmp_path: Path):

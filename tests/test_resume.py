@@ -39,6 +39,16 @@ def test_killed_again_and_again_ends_in_the_same_bytes(case: str, tmp_path: Path
     assert_same(tmp_path / "killed", tmp_path / "whole")
 
 
+@pytest.mark.parametrize("case", tiny.TAUGHT)
+def test_a_run_goes_on_with_its_teacher_whoever_that_is(case: str, tmp_path: Path, nursery: Nursery):
+    assert nursery.train(case, tmp_path / "whole", pause=1e9) == 0
+    # In the middle of an epoch, and where one stage ends.
+    for kill, at in (("step", 9), ("stage", 1)):
+        assert nursery.train(case, tmp_path / "killed", kill=kill, at=at) == KILLED, (kill, at)
+    assert nursery.train(case, tmp_path / "killed") == 0
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+
+
 @pytest.mark.parametrize("case", ["SGD-fused-fp32", "Adam-plain-bf16", "augmented"])
 @pytest.mark.parametrize(
     ("kill", "at"),

@@ -16,14 +16,16 @@ from potstill.connect import Identity, Projector
 from potstill.data import load
 from potstill.display import Silent
 from potstill.errors import UserError
-from potstill.execution import execute
-from potstill.machine import Choices
+from potstill.execution import execute, machine_for, size
+from potstill.machine import BIG_ENOUGH_FOR_THREADS, Choices
 from potstill.methods import KD, Labels, SimKD
 from potstill.models import Network, ReusedHead, aliases, build
 from potstill.optim import Optimizer
+from potstill.plan import describe
 from potstill.reuse import reuse
 from potstill.run import Run, fingerprint, result_of
 from potstill.stage import Stage
+from potstill.sweep import Arm, Sweep
 
 SHAPE = (3, 8, 8)
 # All of it teaches, so that the small teacher is judged on what it has learned by heart.
@@ -128,6 +130,31 @@ def test_what_ships_beyond_the_plain_student_is_counted(runs_dir: Path):
     assert result["parameters"] == shipped == 1_604 + projector + 25 * 4
     assert result["extra_parameters"] == projector + 25 * 4 - 17 * 4
     assert sum(p.numel() for p in plain(run).parameters()) + result["extra_parameters"] == shipped
+
+
+def test_the_plan_counts_what_the_result_does(runs_dir: Path, tmp_path: Path):
+    first = simkd("counted too", Labels())
+    handed_down = replace(tiny.convolutional(), reused=ReusedHead(teacher="projected", projector=Projector(factor=3)))
+    pupil = replace(first, name="pupil", student=handed_down, teacher=result_of(first))
+    (folder,) = tiny.train_in(runs_dir, [first])
+    result = record.read_json(folder / "result.json")
+    assert result is not None
+    sweep = Sweep(arms=(Arm(name="first", run=first), Arm(name="second", run=pupil)), seeds=(7,))
+    told = describe("tiny", sweep, Choices(), tmp_path)  # Where nobody was trained.
+    assert re.search(rf"^first +digits_conv +{result['parameters']:,} +{result['mult_adds']:,} ", told, re.MULTILINE)
+    shipped = sum(p.numel() for p in pupil.build(result_of(first).load(runs_dir)).parameters())
+    assert shipped != result["parameters"]
+    assert re.search(rf"^second +digits_conv +{shipped:,} ", told, re.MULTILINE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_its_machine_is_that_of_the_plain_student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("potstill.machine.DEFAULT_THREADS", 4)
+    wide = Network("digits_conv", tiny.CLASSES, 3, {"width": 24}, reused=ReusedHead(projector=Projector(factor=1)))
+    run = replace(simkd(), student=wide)
+    assert size(run)["mult_adds"] > BIG_ENOUGH_FOR_THREADS
+    assert size(replace(run, student=replace(wide, reused=None)))["mult_adds"] < BIG_ENOUGH_FOR_THREADS
+    assert machine_for(run, Choices(), tmp_path).threads == 1
 
 
 def test_the_result_of_its_run_gives_the_very_predictions_and_can_teach(runs_dir: Path):
@@ -263,7 +290,8 @@ def test_what_cannot_be_taken_over_is_refused(teacher: nn.Module, student: str, 
 
 def test_a_run_without_a_teacher_has_no_classifier_to_take_over():
     sentence = (
-        r"^The student of 'alone' takes over its teacher's classifier, but the run has no teacher; give it one\.$"
+        r"^The student of 'alone' takes over its teacher's classifier, but the run has no teacher that is one "
+        r"trained network; give it one\.$"
     )
     with pytest.raises(UserError, match=sentence):
         replace(simkd("alone", Labels()), teacher=None)

@@ -22,6 +22,7 @@ from potstill.errors import UserError
 from potstill.methods import KD, Labels
 from potstill.models import Network, ReusedHead, build
 from potstill.optim import Cosine, MultiStep, Optimizer
+from potstill.reading import Reading
 from potstill.run import ResultOf, Run, fingerprint, result_of
 from potstill.stage import EarlyStopping, Stage
 from potstill.teacher import Given
@@ -58,6 +59,8 @@ ELSE: dict[tuple[type, str], Any] = {
     (Optimizer, "options"): {"maximize": True},
     (MultiStep, "milestones"): (2, 3),
     (Run, "stages"): (Stage(terms=(Labels(),), epochs=2, optimizer=Optimizer()),),
+    (ResultOf, "reading"): Reading(size=16),
+    (Given, "reading"): Reading(size=16),
     (Run, "teacher"): Given(Network("digits_conv", classes=10, channels=1)),
 }
 OUT = {"name"}  # Of a run; its teacher's name is out as well.
@@ -200,7 +203,8 @@ def test_a_run_lasts_at_least_an_epoch(epochs):
         ),
         (
             {"teacher": None},
-            "The student of 'student' takes over its teacher's classifier, but the run has no teacher; give it one.",
+            "The student of 'student' takes over its teacher's classifier, but the run has no teacher that is "
+            "one trained network; give it one.",
         ),
         (
             {"teacher": None, "student": TEACHER.student},
@@ -243,7 +247,7 @@ for make in (
 def test_the_result_of_a_run_is_its_student():
     teacher = result_of(TEACHER)
     assert teacher == ResultOf(TEACHER)
-    assert teacher.network == TEACHER.student
+    assert teacher.networks == (TEACHER.student,)
     assert teacher.identity() == fingerprint(TEACHER)
 
 

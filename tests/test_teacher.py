@@ -16,12 +16,14 @@ from potstill.cohort import train
 from potstill.data import CropFlip, load
 from potstill.display import Silent
 from potstill.errors import UserError
+from potstill.gate import FIRST, gate
 from potstill.machine import Machine
 from potstill.methods import KD, Labels
 from potstill.models import Network
 from potstill.run import ResultOf, Run, result_of
+from potstill.source import CHUNK, Live, chunks
 from potstill.stage import Stage
-from potstill.teacher import CHUNK, GATE, Given, Source, chunks, gate, head
+from potstill.teacher import Given
 
 
 class Lines(Silent):
@@ -64,7 +66,7 @@ def test_a_teacher_at_chance_is_refused(runs_dir: Path):
 def test_a_teacher_that_is_better_than_chance_by_luck_only_is_refused():
     # 14 of 40 right: above the 25 % of guessing, and within what guessing gives now and then.
     resident = load(tiny.data(train=40, validation=0))
-    source = Source(tiny.linear_teacher(), resident, Machine())
+    source = Live(tiny.linear_teacher(), resident, Machine())
     labels = resident.train.labels
     for right, refused in ((14, True), (20, True), (21, False)):
         logits = nn.functional.one_hot(labels, tiny.CLASSES).float()
@@ -73,15 +75,16 @@ def test_a_teacher_that_is_better_than_chance_by_luck_only_is_refused():
         source.network[1] = _Fixed(logits)  # pyright: ignore[reportIndexIssue]
         if refused:
             with pytest.raises(UserError, match=r"^The teacher is at chance \("):
-                gate(source, None)
+                gate(source, resident, None)
         else:
-            assert gate(source, None) == (pytest.approx(21 / 40), "teacher: 52.50% on 40 images")
+            assert gate(source, resident, None) == (pytest.approx(21 / 40), ["teacher: 52.50% on 40 images"])
 
 
 @pytest.mark.parametrize("count", [4, 8, 12])
 def test_a_perfect_teacher_passes_however_few_images_judge_it(count: int):
-    source = Source(tiny.linear_teacher(), load(tiny.data(train=count, validation=0)), Machine())
-    assert gate(source, 1.0) == (1.0, f"teacher: 100.00% on {count} images")
+    resident = load(tiny.data(train=count, validation=0))
+    source = Live(tiny.linear_teacher(), resident, Machine())
+    assert gate(source, resident, 1.0) == (1.0, [f"teacher: 100.00% on {count} images"])
 
 
 class _Fixed(nn.Module):
@@ -118,13 +121,13 @@ def test_the_gate_says_and_records_what_it_measured(runs_dir: Path):
 
 
 def test_without_a_validation_split_the_first_2000_training_images_judge():
-    resident = load(tiny.data(train=GATE + 100, validation=0))
-    source = Source(tiny.linear_teacher(), resident, Machine())
-    accuracy, count, chance = source.accuracy()
-    assert (count, chance) == (2000, 0.25)
+    resident = load(tiny.data(train=FIRST + 100, validation=0))
+    source = Live(tiny.linear_teacher(), resident, Machine())
+    accuracy, (line,) = gate(source, resident, None)
     logits = tiny.linear_teacher()(resident.train.images[:2000])
     assert accuracy == pytest.approx((logits.argmax(1) == resident.train.labels[:2000]).float().mean().item())
-    assert head(resident.train, 2000).index.tolist() == list(range(2000))
+    assert line.endswith(" on 2,000 images")
+    assert source.passes == 4
 
 
 @pytest.mark.parametrize("who", ["teacher", "student"])
@@ -157,7 +160,7 @@ def test_a_network_that_cannot_read_the_images_is_told_before_training(who: str,
 
 def test_images_with_one_view_are_asked_about_once():
     resident = load(tiny.data(train=2 * CHUNK + 1, validation=0.2))
-    source = Source(tiny.linear_teacher(), resident, Machine())
+    source = Live(tiny.linear_teacher(), resident, Machine())
     train_split, test = resident.train, resident.test
     places = torch.tensor([5, 700, 3, 3])
     for _ in range(3):
@@ -177,28 +180,29 @@ def test_images_with_one_view_are_asked_about_once():
 def test_a_training_asks_once_for_each_view_that_is_shown_unless_they_are_too_many(
     runs_dir: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from potstill import cohort, teacher
+    from potstill import source, teacher
 
-    made: list[Source] = []
+    made: list[Live] = []
 
-    def keep(*given: Any) -> Source:
-        made.append(Source(*given))
+    def keep(*given: Any) -> Live:
+        made.append(Live(*given))
         return made[-1]
 
-    monkeypatch.setattr(cohort, "Source", keep)
+    monkeypatch.setattr(teacher, "Live", keep)
     tiny.train_in(runs_dir, [soft_run()])
     tiny.train_in(runs_dir, [soft_run(data=tiny.data(augment=CropFlip(padding=1)))])
     two_views = replace(tiny.data(augment=CropFlip(padding=1)), views=2)
     tiny.train_in(runs_dir, [replace(soft_run(data=two_views), seed=1).lasting(6)])
-    monkeypatch.setattr(teacher, "REMEMBERED", 0)
+    monkeypatch.setattr(source, "REMEMBERED", 0)
     tiny.train_in(runs_dir, [replace(soft_run(data=tiny.data(augment=CropFlip(padding=1))), seed=2)])
-    # The gate; the training images once for each view shown, or at every step; the validation and test images once.
-    assert [source.passes for source in made] == [1 + 3, 1 + 2 + 2, 1 + 2 + 2, 1 + 2 * tiny.STEPS + 2]
+    # The validation images once, in the gate; the training images once for each view shown, or at every step; the
+    # test images once.
+    assert [each.passes for each in made] == [3, 2 + 2, 2 + 2, 2 * tiny.STEPS + 2]
 
 
 def test_moving_views_are_asked_about_live_and_still_images_are_not():
     resident = load(tiny.data(augment=CropFlip(padding=1)))
-    source = Source(tiny.linear_teacher(), resident, Machine())
+    source = Live(tiny.linear_teacher(), resident, Machine())
     batch = resident.batch(resident.train, torch.arange(4), torch.tensor([0, 5, 9, 17]))
     for turn in range(1, 3):
         torch.testing.assert_close(source(batch, resident.train).logits, tiny.linear_teacher()(batch.inputs))
@@ -212,7 +216,7 @@ def test_moving_views_are_asked_about_live_and_still_images_are_not():
 
 def test_taps_come_with_the_logits_that_are_looked_up_without_them():
     resident = load(tiny.data())
-    source = Source(batch_norm_teacher(), resident, Machine(precision="bf16"))
+    source = Live(batch_norm_teacher(), resident, Machine(precision="bf16"))
     batch = resident.batch(resident.train, torch.arange(7))
     alone, tapped = source(batch, resident.train), source(batch, resident.train, ("3:in",))
     assert torch.equal(alone.logits, tapped.logits)
@@ -225,16 +229,16 @@ def test_taps_come_with_the_logits_that_are_looked_up_without_them():
 def test_training_leaves_the_teacher_as_it_was(
     augment: CropFlip | None, runs_dir: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from potstill import cohort
+    from potstill import teacher
 
-    made: list[Source] = []
+    made: list[Live] = []
 
-    def keep(network: nn.Module, *rest: Any) -> Source:
+    def keep(network: nn.Module, *rest: Any) -> Live:
         # As a caller might leave it.
-        made.append(Source(network.train().requires_grad_(True), *rest))
+        made.append(Live(network.train().requires_grad_(True), *rest))
         return made[-1]
 
-    monkeypatch.setattr(cohort, "Source", keep)
+    monkeypatch.setattr(teacher, "Live", keep)
     given = batch_norm_teacher()
     before = {name: value.clone() for name, value in given.state_dict().items()}
     terms = (tiny.Hint(), KD(weight=10))
@@ -257,7 +261,7 @@ def test_training_leaves_the_teacher_as_it_was(
 
 def test_evaluation_mode_is_forced_at_every_pass():
     resident = load(tiny.data(augment=CropFlip(padding=1)))
-    source = Source(batch_norm_teacher(), resident, Machine())
+    source = Live(batch_norm_teacher(), resident, Machine())
     batch = resident.batch(resident.train, torch.arange(8), torch.zeros(8, dtype=torch.int64))
     first = source(batch, resident.train).logits
     source.network.train()

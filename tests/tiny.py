@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from potstill import record
+from potstill import methods, record
 from potstill.cohort import Conditions, train
 from potstill.data import Augment, CropFlip, Data
 from potstill.display import Display, Silent
@@ -19,7 +19,8 @@ from potstill.models import Network
 from potstill.optim import Cosine, Optimizer
 from potstill.run import Run
 from potstill.stage import EarlyStopping, Stage
-from potstill.teacher import Given
+from potstill.teacher import Given, Teacher
+from potstill.teachers import EMA, Ensemble, OwnPast, Peers, Shuffled, Untrained
 from potstill.term import Knowledge, Plan, Progress, Term
 from potstill.types import Batch, Trace
 
@@ -201,10 +202,40 @@ def augmented() -> list[Run]:
     return [run("augmented", data=data(augment=CropFlip(padding=1), sharing="per-seed"))]
 
 
+def _taught(name: str, by: Teacher, *terms: Term, **fields: Any) -> list[Run]:
+    """Two stages of two epochs with a teacher of another kind."""
+    stages = [Stage(terms=(Labels(), *terms), epochs=2, optimizer=SGD, name=name) for name in ("one", "two")]
+    return [run(name, teacher=by, stages=stages, **fields)]
+
+
+def wider() -> Network:
+    """Another architecture, which has the same stages."""
+    return Network("digits_conv", CLASSES, 3, options={"width": 6})
+
+
+TAUGHT: dict[str, Callable[[], list[Run]]] = {
+    "average": lambda: _taught(
+        "average", EMA(decay=0.9), KD(), methods.Attention(student=("stage1",), teacher=("stage1",))
+    ),
+    "past": lambda: _taught("past", OwnPast(), KD(temperature=2)),
+    "peers": lambda: _taught("peers", Peers((convolutional(), wider())), KD(temperature=1), SIMILAR),
+    "in turn": lambda: _taught("in turn", Peers((convolutional(),), "in turn"), KD(temperature=1), LEARNED),
+    "ensemble": lambda: _taught("ensemble", Ensemble((teacher(), Untrained(convolutional()))), KD(), MEMBER),
+    "shuffled": lambda: _taught("shuffled", Shuffled(teacher()), KD()),
+    "views": lambda: _taught("views", teacher(), methods.MLKD(), data=PAIRED),
+}
+"""Teachers that are no single given network, and batches of pairs."""
+
+SIMILAR = methods.Similarity(student=("stage2",), teacher=("stage2",), weight=10)
+LEARNED = methods.Hint(student=("stage1",), teacher=("stage1",), weight=1)
+MEMBER = methods.Hint(student=("stage2",), teacher=("1/stage1",), weight=1)
+PAIRED = replace(data(augment=CropFlip(padding=1)), companion="view")
+
 CASES: dict[str, Callable[[], list[Run]]] = {
     **{name: (lambda name=name: _case(name)) for name in MATRIX},
     "unlike": unlike,
     "augmented": augmented,
+    **TAUGHT,
 }
 
 

@@ -9,8 +9,7 @@ from potstill.data import items, sources
 from potstill.data.arrays import Arrays
 from potstill.data.augment import Augment
 from potstill.errors import UserError
-
-Companion = Literal["view", "classmate"]
+from potstill.types import Companion
 
 
 @dataclass(frozen=True, kw_only=True)

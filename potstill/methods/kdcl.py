@@ -9,15 +9,19 @@ Errata: the authors gave out no code, so no temperature and no weight of theirs 
 average the logits instead, which is none of the paper's rules.
 """
 
-from typing import Literal, cast, get_args
+from dataclasses import dataclass
+from typing import ClassVar, Literal, cast, get_args
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
-from potstill.divergence import at_label
+from potstill.divergence import at_label, expect_temperature, softened_kl
 from potstill.errors import UserError
 from potstill.gram import precise
+from potstill.members import expect_members
+from potstill.term import Knowledge, Mode, Plan, Progress, Term
+from potstill.types import Batch, Trace
 
 Rule = Literal["naive", "minlogit", "linear"]
 
@@ -45,8 +49,48 @@ def kdcl_target(
     if rule == "minlogit":
         return margins.amin(0)
     if rule == "linear":
-        return torch.einsum("m,mnk->nk", _convex(margins).to(logits.dtype), logits)
+        with torch.autocast(logits.device.type, enabled=False):
+            return torch.einsum("m,mnk->nk", _convex(margins).to(logits.dtype), logits)
     raise UserError(f"The rule is {rule!r}; expected {', '.join(get_args(Rule))}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KDCL(Term):
+    """Collaborative learning: each network matches one target, made of what all of them say, itself included.
+
+    For runs whose teacher is `Peers`. Beside it belong the labels: `Labels()`.
+
+    Attributes:
+        temperature: T > 0 of the soft targets.
+        rule: How the target is made (see `kdcl_target`).
+    """
+
+    temperature: float
+    rule: Rule = "naive"
+
+    knowledge: ClassVar[Knowledge] = "response"
+    modes: ClassVar[tuple[Mode, ...]] = ("online",)
+    citation: ClassVar[str] = "Guo et al. 2020, Online Knowledge Distillation via Collaborative Learning, CVPR"
+    reads_labels: ClassVar[bool] = True
+    several: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expect_temperature(self.temperature)
+        if self.rule not in get_args(Rule):
+            raise UserError(f"The rule of {self.key!r} is {self.rule!r}; expected {', '.join(get_args(Rule))}.")
+
+    def build(self, student: Trace, teacher: Trace | None, plan: Plan) -> None:
+        """Nothing is learned; a teacher that is not several is refused."""
+        expect_members(self, teacher)
+
+    def loss(
+        self, batch: Batch, student: Trace, teacher: Trace | None, learned: nn.Module | None, progress: Progress
+    ) -> Tensor:
+        """T² · KL(softmax(target/T) ‖ softmax(student/T)): summed over classes, mean over the batch."""
+        everybody = torch.stack([student.logits, *(member.logits for member in expect_members(self, teacher))])
+        target = kdcl_target(everybody, batch.labels, rule=self.rule)
+        return softened_kl(student.logits, target, temperature=self.temperature)
 
 
 def _convex(margins: Float[Tensor, "m n k"]) -> Float[Tensor, " m"]:

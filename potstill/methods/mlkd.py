@@ -17,7 +17,7 @@ the authors' strong one is RandAugment, and they train for twice the usual epoch
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -28,7 +28,7 @@ from potstill.divergence import standardize as standardized
 from potstill.errors import UserError
 from potstill.gram import products
 from potstill.term import Knowledge, Progress, Term, expect_teacher
-from potstill.types import Batch, Trace
+from potstill.types import Batch, Companion, Trace
 
 
 def mlkd_loss(
@@ -103,7 +103,7 @@ class MLKD(Term):
 
     knowledge: ClassVar[Knowledge] = "response"
     citation: ClassVar[str] = "Jin, Wang, Lin 2023, CVPR"
-    companion: ClassVar[Literal["view", "classmate"] | None] = "view"
+    companion: ClassVar[Companion | None] = "view"
 
     def __post_init__(self) -> None:
         super().__post_init__()

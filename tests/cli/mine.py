@@ -1,7 +1,9 @@
 """Recipes that are wrong, each in a way of its own, and some that are right."""
 
+from dataclasses import replace
+
 from potstill import Data, Network, Optimizer, Run, Stage, result_of
-from potstill.methods import KD, Labels
+from potstill.methods import KD, Hint, Labels
 
 
 def _run(name, *terms, model="digits_mlp", classes=10, data="digits", rate=0.1, teacher=None):
@@ -73,6 +75,15 @@ def seven():
 
 def eleven():
     return _run("x", KD(), teacher=result_of(_run("eleven", classes=11)))
+
+
+def wrong_glob():
+    taught = _run("x", KD(), teacher=result_of(_run("teacher")))
+    return replace(taught, stages=(*taught.stages, replace(taught.stages[0], train=("student.fcc.*",))))
+
+
+def wrong_tap():
+    return _run("x", Hint(student=("fc1",), teacher=("fc9",)), teacher=result_of(_run("teacher")))
 
 
 def absent():

@@ -3,7 +3,7 @@
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -15,10 +15,14 @@ from torch import Tensor, nn
 
 from methods.maps import plan
 from potstill import methods
+from potstill.choir import Choir
+from potstill.data import Data, Resident, Split, load
 from potstill.errors import UserError
 from potstill.models import Network, aliases, build
-from potstill.objective import dry_run, learn, loss_of
+from potstill.objective import learn, loss_of
 from potstill.optim import Optimizer
+from potstill.sight import look
+from potstill.source import Source
 from potstill.taps import trace
 from potstill.term import Progress, Term
 from potstill.types import Batch, Trace
@@ -86,6 +90,42 @@ def batch(count: int = BATCH) -> Batch:
     return Batch(torch.from_numpy(x), torch.from_numpy(y), torch.arange(count), zeros)
 
 
+@cache
+def resident() -> Resident:
+    return load(Data.given((*images(20, 1), *images(8, 2)), name="tiny", validation=0.2))
+
+
+class Asked(Source):
+    """One network, asked about the very images at hand; with gradients, so that one which reaches it is seen."""
+
+    def __init__(self, network: nn.Module):
+        self.network = network
+
+    def look(self, taps: Sequence[str]) -> Trace:
+        assert self.network is not None
+        return look("teacher", self.network, taps, (3, SIDE, SIDE), CLASSES)
+
+    def __call__(self, batch: Batch, split: Split, taps: Sequence[str] = (), turns: tuple[int, ...] = (0,)) -> Trace:
+        assert self.network is not None
+        return trace(self.network, aliases=aliases(self.network))(batch.inputs, taps)
+
+    def answers(self, split: Split, turn: int = 0) -> Tensor:
+        raise NotImplementedError
+
+    def passes_per_view(self, turns: int, tapped: bool) -> float:
+        return 1.0
+
+
+# The seeds of a teacher's weights, or of those of the several that one term weighs.
+SEEDS = {False: (2,), True: (2, 3, 4)}
+
+
+def asked(name: str, several: bool) -> Source:
+    """A teacher, or an ensemble of some of one kind."""
+    parts = [Asked(deepcopy(network(name, seed)).eval()) for seed in SEEDS[several]]
+    return Choir(parts, [1 / len(parts)] * len(parts), resident()) if several else parts[0]
+
+
 # Without weight decay, so that nothing moves but by gradients.
 SLOW = Optimizer(name="SGD", learning_rate=0.002, options={"momentum": 0.9})
 
@@ -96,10 +136,16 @@ class Pair:
     def __init__(self, term: Term, student: str, teacher: str):
         self.term = term
         self.student = deepcopy(network(student, 1)).train()
-        self.teacher = deepcopy(network(teacher, 2)).eval()
+        self.source = asked(teacher, term.several)
         self.learned = nn.ModuleDict()
-        shown = dry_run(self.student, term.student_taps, self.teacher, term.teacher_taps, (3, SIDE, SIDE), CLASSES)
-        learn([term], self.learned, *shown, plan(self.teacher, self.student, BATCH, CLASSES, images=18), 7)
+        shown = look("student", self.student, term.student_taps, (3, SIDE, SIDE), CLASSES)
+        told = self.source.look(term.teacher_taps)
+        learn([term], self.learned, shown, told, plan(self.teacher, self.student, BATCH, CLASSES, images=18), 7)
+
+    @property
+    def teacher(self) -> nn.Module:
+        assert self.source.network is not None
+        return self.source.network
 
     @property
     def part(self) -> nn.Module | None:
@@ -107,9 +153,7 @@ class Pair:
 
     def traces(self, shown: Batch) -> tuple[Trace, Trace]:
         ours = trace(self.student, aliases=aliases(self.student))(shown.inputs, self.term.student_taps)
-        # With gradients, so that one which reaches the teacher is seen.
-        theirs = trace(self.teacher, aliases=aliases(self.teacher))(shown.inputs, self.term.teacher_taps)
-        return ours, _leaves(theirs)
+        return ours, _leaves(self.source(shown, resident().train, self.term.teacher_taps))
 
     def loss(self, images: int = BATCH, step: int = 0) -> Tensor:
         shown = batch(images)
@@ -120,7 +164,8 @@ class Pair:
 
 def _leaves(answer: Trace) -> Trace:
     """What an outside teacher hands out: nothing that leads back to its parameters."""
-    return Trace(answer.logits.detach(), {name: tap.detach() for name, tap in answer.taps.items()})
+    taps = {name: tap.detach() for name, tap in answer.taps.items()}
+    return Trace(answer.logits.detach(), taps, tuple(map(_leaves, answer.members)))
 
 
 def pair_or_refusal(term: Term, student: str, teacher: str) -> Pair | None:

@@ -21,6 +21,7 @@ from methods.terms import (
     CLASSES,
     NETWORKS,
     PAIRS,
+    SEEDS,
     SLOW,
     TERMS,
     Pair,
@@ -44,7 +45,8 @@ from potstill.run import Run
 from potstill.seeds import fold
 from potstill.stage import Stage
 from potstill.taps import trace
-from potstill.teacher import Given
+from potstill.teacher import Given, Teacher
+from potstill.teachers import Ensemble
 from potstill.term import Term
 from potstill.types import Batch, Trace
 
@@ -68,6 +70,7 @@ def test_it_builds_from_a_dry_run_and_its_gradients_go_where_they_should(kind: t
     if pair is None:
         assert student != teacher
         return
+    assert bool(pair.traces(batch())[1].members) == kind.several
     moving = [p for p in pair.learned.parameters() if p.requires_grad]
     loss = pair.loss()
     assert loss.shape == ()
@@ -89,7 +92,7 @@ def test_a_short_and_a_long_batch_are_read_too(kind: type[Term]):
     assert pair.loss(images=2).isfinite()
     pair.learned.eval()
     with torch.no_grad():
-        assert pair.loss(images=2 * BATCH + 1).isfinite()
+        assert pair.loss(images=2 * BATCH + (1 if kind.companion is None else 2)).isfinite()
 
 
 RIGHT, WRONG = [0, 2, 3], [1, 4, 5]
@@ -114,7 +117,13 @@ def answer(pair: Pair, right: Sequence[int]) -> tuple[Batch, Trace, Trace]:
     for row, label in enumerate(shown.labels.tolist()):
         logits[row, label] = logits[row].max() + 1 if row in right else logits[row].min() - 1
     leaves = {tap: value.detach().requires_grad_() for tap, value in ours.taps.items()}
-    return shown, Trace(ours.logits.detach().requires_grad_(), leaves), Trace(logits, theirs.taps)
+    return shown, Trace(ours.logits.detach().requires_grad_(), leaves), Trace(logits, theirs.taps, theirs.members)
+
+
+def shown_of(trace: Trace, rows: Sequence[int]) -> Trace:
+    """What a trace says of some of the images."""
+    taps = {tap: value[rows] for tap, value in trace.taps.items()}
+    return Trace(trace.logits[rows], taps, tuple(shown_of(member, rows) for member in trace.members))
 
 
 @every_term
@@ -125,7 +134,7 @@ def test_only_what_the_teacher_gets_right_counts_where_that_is_asked(kind: type[
     assert term.needs_teacher
     shown, ours, theirs = answer(pair, RIGHT)
     some = Batch(shown.inputs[RIGHT], shown.labels[RIGHT], shown.index[RIGHT], shown.view[RIGHT])
-    of_some = [Trace(t.logits[RIGHT], {tap: x[RIGHT] for tap, x in t.taps.items()}) for t in (ours, theirs)]
+    of_some = [shown_of(trace, RIGHT) for trace in (ours, theirs)]
     torch.manual_seed(1)
     want = pair.term.loss(some, of_some[0], of_some[1], deepcopy(pair.part), START) * len(RIGHT) / BATCH
     torch.manual_seed(1)
@@ -198,9 +207,9 @@ def data(companion: Literal["view", "classmate"] | None) -> Data:
 
 
 @cache
-def teacher(name: str) -> Given:
+def given(name: str, seed: int) -> Given:
     """A network that has learned the images by heart."""
-    net = deepcopy(network(name, 2)).train()
+    net = deepcopy(network(name, seed)).train()
     optimizer = torch.optim.Adam(net.parameters(), 3e-3)
     x, y = (torch.from_numpy(part) for part in images(20, 1))
     for _ in range(25):
@@ -210,11 +219,21 @@ def teacher(name: str) -> Given:
     return Given(Network.given(net, CLASSES))
 
 
+def teacher(name: str, several: bool) -> Teacher:
+    """One such network, or an ensemble of some."""
+    taught = [given(name, seed) for seed in SEEDS[several]]
+    return Ensemble(tuple(taught)) if several else taught[0]
+
+
 def run(kind: type[Term]) -> Run:
     _, student, other = fitting(kind)
     term = made(kind)
     stage = Stage(terms=(dataclasses.replace(term, weight=min(term.weight, 1.0)),), epochs=1, optimizer=SLOW)
-    fields: dict[str, Any] = {"data": data(kind.companion), "teacher": teacher(other), "batch_size": BATCH}
+    fields: dict[str, Any] = {
+        "data": data(kind.companion),
+        "teacher": teacher(other, kind.several),
+        "batch_size": BATCH,
+    }
     return tiny.run(kind.__name__, student=NETWORKS[student], stages=[stage], **fields)
 
 

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from methods import response
-from potstill.methods.cskd import cskd_loss
+from potstill.errors import UserError
+from potstill.methods.cskd import CSKD, cskd_loss
+from potstill.types import Trace
 
 
 def plain(s, t, y):
@@ -36,3 +38,28 @@ def test_laws():
     response.assert_blind_to_shifts(plain)
     response.assert_teaches_the_student_alone(plain)
     response.assert_survives_extremes(plain)
+
+
+def test_the_drawn_half_learns_from_the_half_of_classmates_which_learns_nothing():
+    both = torch.cat([response.logits(4, 5), response.logits(4, 5, seed=1)]).requires_grad_()
+    term = CSKD(temperature=3)
+    loss = term.loss(response.batch_of(response.labels(8, 5)), Trace(both, {}), None, None, response.START)
+    loss.backward()
+    s, t = both.detach()[:4], both.detach()[4:]
+    assert loss.item() == pytest.approx(derived(s, t, response.labels(4, 5), 3.0), rel=1e-9)
+    assert both.grad is not None
+    torch.testing.assert_close(both.grad[:4], 3 * ((s / 3).softmax(1) - (t / 3).softmax(1)) / 4)
+    assert not both.grad[4:].any()
+
+
+def test_the_term_asks_for_classmates_and_for_no_teacher():
+    term = CSKD()
+    assert (term.companion, term.needs_teacher, term.modes) == ("classmate", False, ("self",))
+    assert (term.temperature, term.weight) == (4, 1)
+
+
+def test_options_that_do_not_fit_are_refused_with_a_sentence():
+    with pytest.raises(UserError, match=r"^The temperature is 0; expected a number > 0, usually from 1 to 20\.$"):
+        CSKD(temperature=0)
+    with pytest.raises(UserError, match=r"^The term 'cskd' takes whole batches of pairs; leave only_right out\.$"):
+        CSKD(only_right=True)

@@ -5,9 +5,11 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
+from methods import peers as company
 from methods import response
 from potstill.errors import UserError
-from potstill.methods.kdcl import kdcl_target
+from potstill.methods.kdcl import KDCL, kdcl_target
+from potstill.types import Trace
 
 
 def peers(m, n, k, dtype=torch.float64):
@@ -80,3 +82,56 @@ def test_an_unknown_rule_is_refused():
     z, y = peers(2, 3, 3)
     with pytest.raises(UserError, match=r"^The rule is 'mean'; expected naive, minlogit, linear\.$"):
         inspect.unwrap(kdcl_target)(z, y, rule="mean")
+
+
+def test_the_combination_is_not_rounded_under_autocast():
+    z, y = peers(3, 8, 10, torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = kdcl_target(z, y, rule="linear")
+    assert torch.equal(found, kdcl_target(z, y, rule="linear"))
+
+
+@pytest.mark.parametrize("rule", ["naive", "minlogit", "linear"])
+@pytest.mark.parametrize("best", [0, 1, 2])
+def test_the_term_matches_the_target_of_all_itself_included(rule, best):
+    z, y = peers(3, 6, 4)
+    z = z + 0.7 * (torch.arange(3) == best)[:, None, None] * torch.nn.functional.one_hot(y, 4)
+    student = Trace(z[0], {})
+    target = kdcl_target(z, y, rule=rule)
+    rows = response.rows(z[0], target, y)
+    each = [response.divergence(response.softmax(v, 3), response.softmax(u, 3)) for u, v, _ in rows]
+    term = KDCL(temperature=3, rule=rule)
+    found = term.loss(response.batch_of(y), student, company.spoken(z[1:]), None, response.START).item()
+    assert found == pytest.approx(9 * response.mean(each), rel=1e-9, abs=1e-12)
+
+
+def test_each_of_two_learns_from_the_better_one():
+    def slopes(own, other, onehot):
+        def entropy(z):
+            return -(onehot * z.log_softmax(1)).sum()
+
+        target = own if entropy(own) < entropy(other) else other
+        return 2 * ((own / 2).softmax(1) - (target / 2).softmax(1)) / len(own)
+
+    company.assert_gradients(KDCL(temperature=2), slopes)
+
+
+def test_each_of_two_learns_from_the_least_margins():
+    def slopes(own, other, onehot):
+        margins = [z - (z * onehot).sum(1, keepdim=True) for z in (own, other)]
+        target = torch.minimum(*margins)
+        return 2 * ((own / 2).softmax(1) - (target / 2).softmax(1)) / len(own)
+
+    company.assert_gradients(KDCL(temperature=2, rule="minlogit"), slopes)
+
+
+def test_one_of_the_two_ships(tmp_path):
+    company.assert_one_ships(KDCL(temperature=2, rule="linear"), tmp_path)
+
+
+def test_what_does_not_fit_is_refused_with_a_sentence():
+    company.assert_refuses_one(KDCL(temperature=2))
+    with pytest.raises(UserError, match=r"^The rule of 'kdcl' is 'mean'; expected naive, minlogit, linear\.$"):
+        inspect.unwrap(KDCL.__init__)(KDCL.__new__(KDCL), temperature=2, rule="mean")
+    with pytest.raises(UserError, match=r"^The temperature is 0; expected a number > 0, usually from 1 to 20\.$"):
+        KDCL(temperature=0)

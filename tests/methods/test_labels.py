@@ -3,9 +3,10 @@ import math
 import pytest
 import torch
 
+from potstill.codec import decode, encode
 from potstill.errors import UserError
 from potstill.methods import Labels, label_loss
-from potstill.term import Progress
+from potstill.term import Progress, Term
 from potstill.types import Batch, Trace
 
 START = Progress(0, 0.0, 1)
@@ -113,6 +114,10 @@ def test_the_term_hands_its_smoothing_on_and_needs_no_teacher():
     [
         ({"smoothing": 1.5}, r"Label smoothing is 1\.5; expected a number from 0 to 1\."),
         ({"smoothing": -0.1}, r"Label smoothing is -0\.1; expected a number from 0 to 1\."),
+        (
+            {"drawn_only": True, "only_right": True},
+            r"The term 'labels' takes the first half of whole batches; leave only_right or drawn_only out\.",
+        ),
         ({"smoothing": math.nan}, r"Label smoothing is nan; expected a number from 0 to 1\."),
         ({"weight": -1.0}, r"The weight of 'labels' is -1; expected a number ≥ 0\."),
         ({"weight": math.nan}, r"The weight of 'labels' is nan; expected a number ≥ 0\."),
@@ -136,3 +141,20 @@ def test_the_ends_of_the_ranges_are_allowed():
 def test_a_warm_up_raises_the_weight_epoch_by_epoch(epoch, share):
     assert Labels(weight=2.0, warmup=4.0).weight_at(Progress(0, epoch, 10)) == 2 * share
     assert Labels(weight=2.0).weight_at(Progress(0, epoch, 10)) == 2
+
+
+def test_only_the_drawn_images_count_where_that_is_asked():
+    z, labels = logits(6, 5).requires_grad_(), torch.tensor([4, 3, 2, 4, 3, 2])
+    term = Labels(smoothing=0.25, drawn_only=True)
+    loss = term.loss(batch_of(labels), Trace(z, {}), None, None, START)
+    loss.backward()
+    assert loss.item() == pytest.approx(derived(z.detach()[:3], [4, 3, 2], 0.25), rel=1e-12)
+    assert z.grad is not None
+    assert (z.grad[:3] != 0).all()
+    assert not z.grad[3:].any()
+
+
+def test_who_counts_is_recorded_only_where_it_differs_from_before():
+    assert "drawn_only" not in encode(Labels())
+    term = Labels(drawn_only=True)
+    assert decode(Term, encode(term)) == term

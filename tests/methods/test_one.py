@@ -3,8 +3,14 @@ import math
 import pytest
 import torch
 
-from methods import response
-from potstill.methods.one import one_loss
+from methods import peers, response
+from methods.maps import plan
+from potstill.errors import UserError
+from potstill.methods.one import ONE, Gate, one_loss
+from potstill.models import aliases
+from potstill.taps import trace
+from potstill.term import Progress
+from potstill.types import Trace
 
 
 def plain(s, t, y):
@@ -36,3 +42,100 @@ def test_laws():
     response.assert_blind_to_shifts(plain)
     response.assert_teaches_the_student_alone(plain)
     response.assert_survives_extremes(plain)
+
+
+def gate_of(term, own, teacher):
+    part = term.build(own, teacher, plan())
+    assert isinstance(part, Gate)
+    with torch.no_grad():
+        part.norm.weight.uniform_(0.5, 1.5)
+        part.norm.bias.uniform_(-0.5, 0.5)
+    return part.double()
+
+
+def shares_by_hand(gate, features):
+    """Linear, batch norm, ReLU, softmax."""
+    scores = features @ gate.score.weight.T
+    normal = (scores - scores.mean(0)) / (scores.var(0, unbiased=False) + 1e-5).sqrt()
+    raised = (normal * gate.norm.weight + gate.norm.bias).clamp_min(0).exp()
+    return raised / raised.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize(("epoch", "share"), [(0.9, 0.0), (40.5, 0.5), (80.0, 1.0), (200.0, 1.0)])
+def test_the_term_is_the_ensembles_entropy_and_the_ramp_of_the_divergence(epoch, share):
+    torch.manual_seed(0)
+    s, y = response.logits(6, 5), response.labels(6, 5)
+    said = torch.stack([response.logits(6, 5, seed) for seed in (1, 2)])
+    own = Trace(s, {"pooled": response.logits(6, 7, seed=4)})
+    term, teacher = ONE(), peers.spoken(said)
+    gate = gate_of(term, own, teacher)
+    assert gate.score.weight.shape == (3, 7)
+    found = term.loss(response.batch_of(y), own, teacher, gate, Progress(0, epoch, 300)).item()
+    shares = shares_by_hand(gate, own.taps["pooled"])
+    ensemble = sum(shares[:, place, None] * z for place, z in enumerate((s, *said)))
+    entropy = response.mean([-math.log(response.softmax(u)[label]) for u, _, label in response.rows(ensemble, s, y)])
+    want = entropy + math.exp(-5 * (1 - share) ** 2) * derived(s, ensemble, y)
+    assert found == pytest.approx(want, rel=1e-9)
+
+
+def test_the_gate_reads_maps_too_and_keeps_float32_under_autocast():
+    term = ONE(features="stage3")
+    own = Trace(response.logits(4, 3, dtype=torch.float32), {"stage3": torch.randn(4, 6, 2, 2)})
+    said = torch.stack([response.logits(4, 3, 1, dtype=torch.float32)])
+    gate = term.build(own, peers.spoken(said), plan())
+    assert term.student_taps == ("stage3",)
+    # The same shares, whatever it reads: what is left is how the ensemble is added up.
+    with torch.no_grad():
+        gate.norm.weight.zero_()
+    y = torch.tensor([0, 1, 2, 0])
+    plain = term.loss(response.batch_of(y), own, peers.spoken(said), gate, response.START)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = term.loss(response.batch_of(y), own, peers.spoken(said), gate, response.START)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, plain)
+
+
+def test_each_of_two_learns_by_its_share_of_the_ensemble_and_from_it_as_a_fixed_target():
+    objective, shown = peers.objective_of(ONE(temperature=2))
+    networks = [objective.student, *objective.peers]
+    seen = [trace(network, aliases=aliases(network))(shown.inputs, ("pooled",)) for network in networks]
+    onehot = torch.nn.functional.one_hot(shown.labels, 4).double()
+    objective(shown, None, Progress(0, 20.0, 300))[0]["one"].backward()
+    for place, network in enumerate(networks):
+        own, other = seen[place].logits, seen[1 - place].logits.detach()
+        gate = objective.learned["one@1" if place else "one"]
+        shares = shares_by_hand(gate, seen[place].taps["pooled"])
+        g, z = shares.detach(), torch.stack([own.detach(), other])
+        ensemble = g[:, :1] * z[0] + g[:, 1:] * z[1]
+        wrong = (ensemble.softmax(1) - onehot) / len(onehot)
+        soft = 2 * ((z[0] / 2).softmax(1) - (ensemble / 2).softmax(1)) / len(onehot)
+        by_logits = g[:, :1] * wrong + math.exp(-5 * 0.75**2) * soft
+        by_shares = torch.stack([(wrong * z[0]).sum(1), (wrong * z[1]).sum(1)], 1)
+        moved = [*network.parameters(), *gate.parameters()]
+        wanted = torch.autograd.grad([own, shares], moved, [by_logits, by_shares])
+        for parameter, want in zip(moved, wanted, strict=True):
+            torch.testing.assert_close(parameter.grad, want, rtol=1e-6, atol=1e-10)
+        assert gate.score.weight.grad.abs().sum() > 0
+
+
+def test_one_of_the_two_ships_without_a_gate(tmp_path):
+    peers.assert_one_ships(ONE(), tmp_path)
+
+
+def test_what_does_not_fit_is_refused_with_a_sentence():
+    peers.assert_refuses_one(ONE())
+    with pytest.raises(UserError, match=r"^The ramp of 'one' is 0 epochs; expected 1 or more\.$"):
+        ONE(ramp=0)
+    with pytest.raises(UserError, match=r"^The temperature is 0; expected a number > 0, usually from 1 to 20\.$"):
+        ONE(temperature=0)
+
+
+def test_the_term_survives_extremes():
+    term = ONE()
+
+    def loss(s, t, y):
+        own = Trace(s, {"pooled": s.float()})
+        gate = term.build(own, peers.spoken(t[None]), plan())
+        return term.loss(response.batch_of(y), own, peers.spoken(t[None]), gate, Progress(0, 80.0, 300))
+
+    response.assert_survives_extremes(loss)

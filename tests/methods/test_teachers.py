@@ -6,9 +6,14 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
+from methods.maps import START, batch, plan
 from methods.relations import DTYPES, points
 from potstill.errors import UserError
-from potstill.methods.teachers import (
+from potstill.methods import (
+    AEKD,
+    AVER,
+    EBKD,
+    KD,
     average_loss,
     camkd_feature_loss,
     confidence_weights,
@@ -16,6 +21,7 @@ from potstill.methods.teachers import (
     gradient_weights,
     weighted_kd_loss,
 )
+from potstill.types import Trace
 
 SIZES = [(2, 1, 2), (3, 4, 5), (5, 3, 40)]
 
@@ -187,3 +193,89 @@ def test_what_cannot_be_weighed_is_refused():
     sentence = r"^The projected maps have shapes .*; expected one of each per teacher, in equal shapes\.$"
     with pytest.raises(UserError, match=sentence):
         camkd_feature_loss([s, s], [s, s[:, :2]], t, labels)
+
+
+def several(s, t, only=None):
+    """The student's trace, and that of some or all of the teachers as one."""
+    members = tuple(Trace(each, {}) for each in (t if only is None else t[only]))
+    return Trace(s, {}), Trace(torch.stack([member.logits for member in members]).mean(0), {}, members)
+
+
+def test_the_better_a_teacher_knows_an_image_the_more_it_counts_for_it():
+    _, t = logits(3, 40, 4)
+    labels = torch.arange(40) % 4
+    wrong = torch.stack([torch.nn.functional.cross_entropy(each, labels, reduction="none") for each in t])
+    assert torch.equal(confidence_weights(t, labels).argsort(0), wrong.argsort(0, descending=True))
+    entropy = torch.distributions.Categorical(logits=t).entropy()
+    assert torch.equal(entropy_weights(t).argsort(0), entropy.argsort(0, descending=True))
+
+
+def test_the_average_is_the_mean_of_what_each_teacher_alone_would_say():
+    s, t = logits(3, 6, 5)
+    found = AVER(temperature=2.0).loss(batch(6), *several(s, t), None, START)
+    alone = [KD(temperature=2.0).loss(batch(6), Trace(s, {}), Trace(each, {}), None, START) for each in t]
+    torch.testing.assert_close(found, torch.stack(alone).mean(), rtol=1e-12, atol=0)
+    # Not what their mean logits would.
+    student, teacher = several(s, t)
+    assert found != pytest.approx(KD(temperature=2.0).loss(batch(6), student, teacher, None, START))
+
+
+@pytest.mark.parametrize(("term", "factor"), [(AVER(), 1.0), (EBKD(), 2 / 3), (AEKD(tolerance=0.5), 1.0)])
+def test_the_student_is_pulled_by_each_teacher_as_it_counts(term, factor):
+    s, t = logits(3, 6, 5)
+    s.requires_grad_()
+    t.requires_grad_()
+    weights = {
+        "aver": torch.full((3, 1), 1 / 3, dtype=s.dtype),
+        "ebkd": entropy_weights(t),
+        "aekd": gradient_weights(s, t, tolerance=0.5).unsqueeze(1),
+    }[term.key]
+    assert weights.sum(0).tolist() == pytest.approx([1.0] * weights.shape[1])
+    term.loss(batch(6), *several(s, t), None, START).backward()
+    # T · (p_s − Σ w p_t), with weights that are numbers here.
+    p_s, p_t = (s / 4).softmax(1), (t / 4).softmax(2)
+    want = factor * 4 * (p_s - (weights.unsqueeze(2) * p_t).sum(0)) / 6
+    torch.testing.assert_close(s.grad, want.detach(), rtol=1e-9, atol=1e-12)
+    assert t.grad is None
+
+
+def test_certain_teachers_leave_the_loss_finite():
+    s = points(2, 3)
+    certain = torch.tensor([[[1e4, -1e4, 0.0]] * 2, [[0.0, 1e4, -1e4]] * 2, [[-1e4, 0.0, 1e4]] * 2]).double()
+    s.requires_grad_()
+    found = EBKD().loss(batch(2), *several(s, certain), None, START)
+    torch.testing.assert_close(found, average_loss(s, certain) * 2 / 3, rtol=1e-9, atol=0)
+    found.backward()
+    assert s.grad is not None
+    assert s.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [AVER, EBKD, AEKD])
+def test_a_single_teacher_is_refused(kind):
+    s, t = logits(2, 2, 3)
+    term = kind(name="mine")
+    sentence = (
+        "The term 'mine' weighs several teachers, but the run's teacher is a single one; give it an Ensemble of at "
+        "least two, or take KD()."
+    )
+    student, one = several(s, t, [0])
+    assert kind.several
+    for teacher in (one, one._replace(members=())):
+        with pytest.raises(UserError) as told:
+            term.build(student, teacher, plan())
+        assert str(told.value) == sentence
+    assert term.build(*several(s, t), plan()) is None
+
+
+def test_options_of_terms_are_checked():
+    s, t = logits(3, 2, 4)
+    for tolerance in (0.0, 1.1, math.nan):
+        with pytest.raises(UserError, match=r"^The tolerance of 'aekd' is .*; expected a share above 0, up to 1\.$"):
+            AEKD(tolerance=tolerance)
+    with pytest.raises(UserError, match=r"^The tolerance is 0\.3; expected at least 1/3, one part for each teacher\.$"):
+        AEKD(tolerance=0.3).build(*several(s, t), plan())
+    with pytest.raises(UserError, match=r"^There are 9 teachers; gradients can be weighed for at most 8\.$"):
+        AEKD().build(*several(s, t[[0] * 9]), plan())
+    for kind in (AVER, EBKD, AEKD):
+        with pytest.raises(UserError, match=r"^The temperature is 0; expected a number > 0"):
+            kind(temperature=0.0)

@@ -5,7 +5,8 @@ import torch
 
 from methods import response
 from potstill.errors import UserError
-from potstill.methods.tfkd import tfkd_loss
+from potstill.methods.tfkd import TFKD, tfkd_loss
+from potstill.types import Trace
 
 
 def plain(s, t, y):
@@ -58,3 +59,32 @@ def test_a_probability_that_is_none_is_refused(correct):
     sentence = rf"The virtual teacher's probability of the label is {correct:g}; expected one between 0 and 1\."
     with pytest.raises(UserError, match=f"^{sentence}$"):
         tfkd_loss(torch.zeros(1, 2), torch.tensor([0]), correct=correct)
+    with pytest.raises(UserError, match=f"^{sentence}$"):
+        TFKD(correct=correct)
+
+
+@pytest.mark.parametrize("shipped", [False, True])
+def test_the_term_hands_its_options_on(shipped):
+    s, y = response.logits(4, 5).requires_grad_(), response.labels(4, 5)
+    term = TFKD(temperature=3, correct=0.8, shipped=shipped)
+    loss = term.loss(response.batch_of(y), Trace(s, {}), None, None, response.START)
+    assert loss.item() == pytest.approx(derived(s, s, y, 3.0, 0.8, shipped), rel=1e-9)
+    assert derived(s, s, y, 3.0, 0.8, not shipped) != pytest.approx(loss.item(), rel=1e-3)
+    loss.backward()
+    assert s.grad is not None
+    assert s.grad.abs().sum() > 0
+
+
+def test_as_it_comes_it_is_the_papers_form_with_no_teacher():
+    s, y = response.logits(4, 5), response.labels(4, 5)
+    term = TFKD()
+    loss = term.loss(response.batch_of(y), Trace(s, {}), None, None, response.START)
+    assert loss.item() == pytest.approx(derived(s, s, y), rel=1e-9)
+    assert (term.needs_teacher, term.companion, term.weight) == (False, None, 0.1)
+    assert TFKD(only_right=True).needs_teacher
+    response.assert_only_right(TFKD(only_right=True), lambda s, t, y: tfkd_loss(s, y))
+
+
+def test_a_temperature_that_is_none_is_refused():
+    with pytest.raises(UserError, match=r"^The temperature is 0; expected a number > 0, usually from 1 to 20\.$"):
+        TFKD(temperature=0)

@@ -1,0 +1,123 @@
+"""Teachers that are no single network: several that speak as one, and controls that have nothing to teach."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from potstill.data import Resident, Split
+from potstill.errors import UserError
+from potstill.source import Source
+from potstill.types import Batch, Trace
+
+
+class Choir(Source):
+    """Several teachers that speak as one: the weighted mean of their logits, and each one's own trace as a member.
+
+    A tap names its member by place: `0/stage3` is the first one's `stage3`.
+    """
+
+    def __init__(self, parts: Sequence[Source], weights: Sequence[float], resident: Resident):
+        self.parts = tuple(parts)
+        self.network = nn.ModuleList([part.network for part in parts if part.network is not None])
+        self._weights = tuple(weights)
+        self._resident = resident
+
+    def look(self, taps: Sequence[str]) -> Trace:
+        """Every member's dry run."""
+        routed = self._routed(taps)
+        return self._joined([part.look(own) for part, own in zip(self.parts, routed, strict=True)])
+
+    def __call__(self, batch: Batch, split: Split, taps: Sequence[str] = (), turns: tuple[int, ...] = (0,)) -> Trace:
+        """Every member's answer."""
+        routed = self._routed(taps)
+        return self._joined([part(batch, split, own, turns) for part, own in zip(self.parts, routed, strict=True)])
+
+    def answers(self, split: Split, turn: int = 0) -> Tensor:
+        """The weighted mean of the members'."""
+        return self._mean([part.answers(split, turn) for part in self.parts])
+
+    def passes_per_view(self, turns: int, tapped: bool) -> float:
+        """Those of all members."""
+        return sum(part.passes_per_view(turns, tapped) for part in self.parts)
+
+    def _routed(self, taps: Sequence[str]) -> list[list[str]]:
+        routed: list[list[str]] = [[] for _ in self.parts]
+        for tap in taps:
+            place, slash, own = tap.partition("/")
+            if not (slash and place.isdecimal() and int(place) < len(self.parts)):
+                raise UserError(
+                    f"The teacher is an ensemble of {len(self.parts)}, which has no tap {tap!r}; name a member by its "
+                    f"place: '0/{own or tap}' is the first one's."
+                )
+            routed[int(place)].append(own)
+        return routed
+
+    def _joined(self, answers: Sequence[Trace]) -> Trace:
+        taps = {f"{place}/{tap}": value for place, answer in enumerate(answers) for tap, value in answer.taps.items()}
+        return Trace(self._mean([answer.logits for answer in answers]), taps, tuple(answers))
+
+    def _mean(self, logits: Sequence[Tensor]) -> Tensor:
+        total = torch.zeros_like(logits[0])
+        for weight, each in zip(self._weights, logits, strict=True):
+            total = total + weight * each
+        return total
+
+
+class Misplaced(Source):
+    """A control: the right teacher's answer about another image of the batch."""
+
+    answerable = False
+
+    def __init__(self, right: Source):
+        self.parts = (right,)
+        self.network = right.network
+
+    def look(self, taps: Sequence[str]) -> Trace:
+        """The right teacher's."""
+        return self.parts[0].look(taps)
+
+    def __call__(self, batch: Batch, split: Split, taps: Sequence[str] = (), turns: tuple[int, ...] = (0,)) -> Trace:
+        """What the teacher says of the image before."""
+        return _rolled(self.parts[0](batch, split, taps, turns))
+
+    def answers(self, split: Split, turn: int = 0) -> Tensor:
+        """The right ones: what agreement is measured against."""
+        return self.parts[0].answers(split, turn)
+
+    def passes_per_view(self, turns: int, tapped: bool) -> float:
+        """The right teacher's."""
+        return self.parts[0].passes_per_view(turns, tapped)
+
+
+class Even(Source):
+    """A control: every class is as likely as any other, whatever the image."""
+
+    answerable = False
+
+    def __init__(self, resident: Resident):
+        self._resident = resident
+
+    def look(self, taps: Sequence[str]) -> Trace:
+        """Zeros; it has no activations."""
+        if taps:
+            raise UserError(f"The teacher is uniform and has no tap {taps[0]!r}; leave the terms out that need it.")
+        return Trace(self._resident.mean.new_zeros(2, self._resident.classes), {})
+
+    def __call__(self, batch: Batch, split: Split, taps: Sequence[str] = (), turns: tuple[int, ...] = (0,)) -> Trace:
+        """Zeros."""
+        return Trace(batch.inputs.new_zeros(len(batch.labels), self._resident.classes), {})
+
+    def answers(self, split: Split, turn: int = 0) -> Tensor:
+        """Zeros."""
+        count = int(split.index.max()) + 1
+        return self._resident.mean.new_zeros(count, self._resident.classes)
+
+    def passes_per_view(self, turns: int, tapped: bool) -> float:
+        """None."""
+        return 0.0
+
+
+def _rolled(answer: Trace) -> Trace:
+    taps = {tap: value.roll(1, 0) for tap, value in answer.taps.items()}
+    return Trace(answer.logits.roll(1, 0), taps, tuple(map(_rolled, answer.members)))

@@ -1,0 +1,98 @@
+"""Everybody who takes part in one training: the student, its peers, and the teacher that comes about with it."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from potstill import evaluate
+from potstill.data import Resident, Split
+from potstill.machine import Machine
+from potstill.models import aliases
+from potstill.objective import Objective, learn, taught_by
+from potstill.run import Run
+from potstill.sight import look
+from potstill.source import Source, chunks
+from potstill.stage import Stage
+from potstill.taps import Tracer, trace
+from potstill.term import Plan
+from potstill.types import Trace
+
+
+class Company:
+    """The networks of a training on its machine, and how they see.
+
+    Attributes:
+        student: The network that the run names.
+    """
+
+    def __init__(self, run: Run, resident: Resident, source: Source | None, machine: Machine):
+        self._run = run
+        self._resident = resident
+        self._source = source
+        self._machine = machine
+        self.student = machine.place(run.build(None if source is None else source.network))
+        peers = [machine.place(peer) for peer in run.build_peers()]
+        self._all = [(network, self._traced(network)) for network in (self.student, *peers)]
+        inside = None if run.teacher is None else run.teacher.accompany(self.student, resident)
+        self._inside = inside
+        if inside is not None:
+            machine.place(inside)
+
+    @property
+    def has_peers(self) -> bool:
+        """Whether others learn along with the student."""
+        return len(self._all) > 1
+
+    def objective(self, stage: Stage, learned: nn.ModuleDict) -> Objective:
+        """What a stage minimises; `learned` gains what its terms learn that is not there yet.
+
+        Raises:
+            UserError: something about networks, taps and terms does not fit.
+        """
+        train, run = self._resident.train, self._run
+        above = None if self._source is None else self._source.network
+        for place, (ours, theirs) in enumerate(self._dry_run(stage)):
+            network = self._all[place][0]
+            plan = Plan(network, above, run.batch_size, self._resident.classes, train.labels, train.index)
+            learn(stage.terms, learned, ours, theirs, plan, run.seed, place)
+        self._machine.place(learned)
+        (student, tracer), *peers = self._all
+        return Objective(student, learned, stage.terms, tracer, peers=peers, inside=self._inside)
+
+    def shipping(self) -> int:
+        """Whose weights ship: 0 for the student, or the place of the peer that is best on the validation split."""
+        validation = self._resident.validation
+        if not self.has_peers or validation is None:
+            return 0
+        answers = [self.predict(place, validation) for place in range(len(self._all))]
+        found = [evaluate.accuracy(logits, validation.labels) for logits in answers]
+        return found.index(max(found))
+
+    def network(self, place: int) -> nn.Module:
+        """The student, or a peer."""
+        return self._all[place][0]
+
+    def predict(self, place: int, split: Split, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The float32 logits of the student or a peer on a split, (N, K), under its own weights or others."""
+        network, tracer = self._all[place]
+        state = network.state_dict() if weights is None else weights
+        return evaluate.predict(network, state, tracer, chunks(self._resident, split), self._machine)
+
+    def _traced(self, network: nn.Module) -> Tracer:
+        return trace(network, aliases=aliases(network), compile=self._machine.compile)
+
+    def _dry_run(self, stage: Stage) -> list[tuple[Trace, Trace | None]]:
+        """What the student, and each of its peers, shows of two images, and what its teacher does."""
+        ours = [tap for term in stage.terms for tap in term.student_taps]
+        theirs = [tap for term in stage.terms for tap in term.teacher_taps]
+        shape, classes = self._resident.shape, self._resident.classes
+        if self.has_peers:
+            shown = [
+                look(f"peer {place}" if place else "student", network, [*ours, *theirs], shape, classes)
+                for place, (network, _) in enumerate(self._all)
+            ]
+            return [(trace, taught_by(shown, place)) for place, trace in enumerate(shown)]
+        student = look("student", self.student, ours, shape, classes)
+        if self._inside is not None:
+            return [(student, self._inside.look(theirs, shape))]
+        return [(student, None if self._source is None else self._source.look(theirs))]

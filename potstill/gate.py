@@ -1,0 +1,64 @@
+"""Teachers judged before they teach."""
+
+import math
+
+import torch
+
+from potstill.data import Resident, Split
+from potstill.errors import UserError
+from potstill.source import Source, chunks
+
+FIRST = 2_000
+"""Training images on which a teacher is judged where there is no validation split: the first so many."""
+
+
+def gate(source: Source, resident: Resident, at_least: float | None) -> tuple[float, list[str]]:
+    """Judge a teacher, and every teacher that it speaks for, on data that chooses nothing.
+
+    The images are the validation split, or the first 2,000 of the training split where there is none.
+
+    Args:
+        source: The teacher.
+        resident: The data.
+        at_least: The accuracy that each must reach; None asks only for better than chance, by four standard errors, or
+            by half of what there is above chance where images are so few that this is less. Controls pass.
+
+    Returns:
+        The accuracy, and the lines that say so.
+
+    Raises:
+        UserError: one is at chance, or below `at_least`.
+    """
+    lines: list[str] = []
+    if source.answerable and len(source.parts) > 1:
+        for place, part in enumerate(source.parts, start=1):
+            lines.append(_judged(part, resident, at_least, f"teacher {place} of {len(source.parts)}")[1])
+    accuracy, line = _judged(source, resident, at_least, "teacher")
+    return accuracy, [*lines, line]
+
+
+def _judged(source: Source, resident: Resident, at_least: float | None, who: str) -> tuple[float, str]:
+    split = resident.validation or _head(resident.train, FIRST)
+    count = len(split)
+    logits = torch.cat([source(batch, split).logits for batch in chunks(resident, split)])
+    accuracy = (logits.argmax(1) == split.labels).float().mean().item()
+    chance = split.labels.bincount().max().item() / count  # The share of the commonest label.
+    line = f"{who}: {accuracy:.2%} on {count:,} images"
+    if not source.answerable:
+        return accuracy, f"{line} (a control)"
+    if accuracy <= chance + min(4 * math.sqrt(chance * (1 - chance) / count), (1 - chance) / 2):
+        raise UserError(
+            f"The {who} is at chance ({accuracy:.2%} on {count:,} images, guessing gives {chance:.2%}); "
+            "check that its weights were loaded, and that its classes and normalisation are those of the data."
+        )
+    if at_least is not None and accuracy < at_least:
+        raise UserError(
+            f"The {who} reaches {accuracy:.2%} on {count:,} images, below the {at_least:.2%} asked for with "
+            "--teacher-at-least; give it a better one, or ask for less."
+        )
+    return accuracy, line
+
+
+def _head(split: Split, count: int) -> Split:
+    """The first `count` images of a split, as a split of their own."""
+    return Split(f"{split.name}[:{count}]", split.images[:count], split.labels[:count], split.index[:count])

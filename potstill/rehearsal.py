@@ -1,0 +1,94 @@
+"""A run before anything is trained: the student that it begins with, and whether its stages fit."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from potstill.codec import encode
+from potstill.data import Data, Resident, Split, classes_of, content, info, shape_of
+from potstill.machine import Machine
+from potstill.run import ResultOf, Run, result_of
+from potstill.source import Source
+from potstill.teacher import Surroundings, Teacher
+from potstill.training import Training
+
+_MACHINE = Machine()
+_fitting: set[str] = set()  # What was rehearsed in this process: a command asks more than once.
+
+
+def untrained(run: Run) -> nn.Module:
+    """The student of a run as it will ship, on the CPU, with the weights that it begins with.
+
+    Raises:
+        UserError: the student cannot be built, or cannot take over its teacher's classifier.
+    """
+    return result_of(run).load(None)
+
+
+def architecture(run: Run) -> str:
+    """What decides the layers of `untrained`, as a text."""
+    return json.dumps(_student_spec(run))
+
+
+def rehearse(runs: Iterable[Run]) -> None:
+    """Enter every stage of these runs with untrained networks on the CPU, once for all that differ in seeds only.
+
+    Neither the images nor a folder are looked at.
+
+    Raises:
+        UserError: something about a run does not fit: a glob, a tap, layers that are compared, an option.
+    """
+    sources: dict[str, Source | None] = {}
+    for run in runs:
+        taught = json.dumps([content(run.data), _teacher_spec(run.teacher)])
+        key = json.dumps([taught, _student_spec(run), [encode(stage) for stage in run.stages], run.batch_size])
+        if key not in _fitting:
+            resident = _stand_in(run.data)
+            if taught not in sources:
+                sources[taught] = _source(run.teacher, resident)
+            Training(run, Path(), resident, sources[taught], _MACHINE, steps_per_epoch=1)  # It refuses what is unfit.
+            _fitting.add(key)
+
+
+def _source(teacher: Teacher | None, resident: Resident) -> Source | None:
+    """An outside teacher at work, trained or not."""
+    if teacher is None or not teacher.outside:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        return teacher.open(Surroundings(None, resident, _MACHINE, None))
+
+
+def _student_spec(run: Run) -> list[Any]:
+    return [encode(run.student), shape_of(run.data), _teacher_spec(run.teacher) if run.student.reused else None]
+
+
+def _teacher_spec(teacher: Teacher | None) -> Any:
+    if isinstance(teacher, ResultOf):  # Not how it is trained.
+        return [_student_spec(teacher.run), encode(teacher)["reading"] if teacher.reading else None]
+    return None if teacher is None else encode(teacher)
+
+
+def _stand_in(data: Data) -> Resident:
+    """Black images in place of a set that may have to be fetched first, with its labels where they are here."""
+    shape, classes = shape_of(data), classes_of(data)
+    # Of a named set as many of each class; and validation images among them, because their choice takes loading.
+    labels = torch.arange(info(data.name).train) % classes if data.arrays is None else data.arrays.y_train
+    images = torch.zeros(1, *shape, dtype=torch.uint8).expand(len(labels), *shape)  # One image of memory.
+    split = Split("train", images, labels, torch.arange(len(labels)))
+    return Resident(
+        name=data.name,
+        classes=classes,
+        class_names=tuple(map(str, range(classes))),
+        shape=shape,
+        mean=torch.zeros(shape[0], 1, 1),
+        std=torch.ones(shape[0], 1, 1),
+        train=split,
+        validation=None,
+        test=split,
+        augment=data.augment,
+        available=1 if data.augment is None else data.augment.count(shape),
+    )
