@@ -26,7 +26,8 @@ def terms() -> list[type[Term]]:
 def method(kind: type[Term]) -> dict[str, Any]:
     """A term as one chooses it: what it is, and with its default options what it learns, taps and needs."""
     term = kind()
-    needs = ["labels"] * kind.reads_labels + ["teacher"] * term.needs_teacher
+    teacher = "peers" if kind.modes == ("online",) else "several teachers" if kind.several else "teacher"
+    needs = ["labels"] * kind.reads_labels + [teacher] * term.needs_teacher
     return {
         "name": kind.__module__.rpartition(".")[2],
         "term": kind.__name__,

@@ -25,6 +25,8 @@ class Flags:
         views: Augmented views: "shared" by all seeds, "per-seed", or a number, the most that an image may show.
         companion: Every image comes with a second "view", or with a "classmate", as some methods need: here, so that
             others get it too.
+        controls: Behind every arm that has a teacher, the same under teachers that know nothing (untrained, asked about
+            other images, uniform) and under one of the student's own kind.
         precision: "auto" takes bf16 where the hardware multiplies it and the student is big enough to gain.
         deterministic: Only deterministic kernels, which matters on CUDA.
         device: "auto" takes CUDA, else MPS, else the CPU.
@@ -41,6 +43,7 @@ class Flags:
     epochs: int | None = None
     views: str | None = None
     companion: Literal["view", "classmate"] | None = None
+    controls: bool = False
     precision: Literal["auto", "fp32", "bf16"] | None = None
     deterministic: bool = False
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -164,6 +167,10 @@ def planned(recipe: recipes.Recipe, given: dict[str, Any], flags: Flags) -> Any:
     from potstill.sweep import as_sweep
 
     sweep = as_sweep(recipes.ask(recipe, given))
+    if flags.controls:
+        from potstill.controls import with_controls
+
+        sweep = with_controls(sweep)
     if flags.seed is not None and flags.seeds is not None:
         raise UserError("--seed and --seeds were both given; --seed 3 means that one, --seeds 3 means three of them.")
     if flags.seed is not None:

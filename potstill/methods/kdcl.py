@@ -61,11 +61,11 @@ class KDCL(Term):
     For runs whose teacher is `Peers`. Beside it belong the labels: `Labels()`.
 
     Attributes:
-        temperature: T > 0 of the soft targets.
+        temperature: T > 0 of the soft targets; the default is ours, for the authors' is not known to us.
         rule: How the target is made (see `kdcl_target`).
     """
 
-    temperature: float
+    temperature: float = 2.0
     rule: Rule = "naive"
 
     knowledge: ClassVar[Knowledge] = "response"

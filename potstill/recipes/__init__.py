@@ -52,10 +52,15 @@ def _family(name: str) -> ModuleType:
 
 
 def _recipes_in(module: ModuleType) -> dict[str, Recipe]:
-    """The public functions that a module defines itself."""
-    functions = inspect.getmembers(module, inspect.isfunction)
-    own = {name: f for name, f in functions if f.__module__ == module.__name__ and not name.startswith("_")}
-    return dict(sorted(own.items(), key=lambda item: inspect.unwrap(item[1]).__code__.co_firstlineno))
+    """The public functions of a module, as it defines them or takes them from modules inside it."""
+    inside = (module.__name__, f"{module.__name__}.")
+    return {
+        name: member
+        for name, member in vars(module).items()
+        if inspect.isfunction(member)
+        and not name.startswith("_")
+        and (member.__module__ == inside[0] or member.__module__.startswith(inside[1]))
+    }
 
 
 def label(name: str) -> str:

@@ -1,14 +1,13 @@
-"""CIFAR-10: hints in two stages; responses beside features."""
+"""Hints in two stages; responses beside features."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from potstill.errors import UserError
+from potstill.recipes.cifar10 import parts
+from potstill.recipes.cifar10.parts import hard_and_soft
 
 if TYPE_CHECKING:
-    from potstill.models import Network
-    from potstill.optim import Schedule
     from potstill.run import Run
     from potstill.stage import Stage
     from potstill.sweep import Arm, Sweep
@@ -21,7 +20,7 @@ def fitnets(temperature: float = 4.0, alpha: float = 0.9, teacher_epochs: int = 
 
     A plain convolutional teacher (1.34 M parameters) and a student less than half as wide (298,000), whose second
     stages end in equally many channels, so that the hint can do without a regressor. Where there is a hint it has the
-    first fifth of the epochs. The last 5,000 training images are for validation. Published for unnamed networks of such
+    first fifth of the epochs. A tenth of the training images is for validation. Published for unnamed networks of such
     sizes, validation accuracy: teacher .8709, labels .8399, soft targets .8405, lower part frozen after the hint .8064,
     all free .8636; a difference counts from .008 on.
 
@@ -38,11 +37,11 @@ def fitnets(temperature: float = 4.0, alpha: float = 0.9, teacher_epochs: int = 
     from potstill.sweep import Arm, Sweep
 
     def stage(epochs: int, *terms: Term, train: tuple[str, ...] = ("*",), name: str = "train") -> Stage:
-        return _stage(epochs, 0.05, Cosine(), *terms, train=train, name=name)
+        return parts.stage(epochs, 0.05, Cosine(), *terms, train=train, name=name)
 
     wide = Network("plain_conv", classes=10, options={"width": 77, "middle": 64})
-    teacher = _run("fitnets-teacher", wide, stage(teacher_epochs, Labels()), validation=0.1)
-    soft = _hard_and_soft(alpha, temperature)
+    teacher = parts.run("fitnets-teacher", wide, stage(teacher_epochs, Labels()), validation=0.1)
+    soft = hard_and_soft(alpha, temperature)
     lower = ("student.stem.*", "student.stage1.*", "student.stage2.*")
     upper = ("student.stage3.*", "student.fc.*")
     regressor = Hint(weight=1.0, connector=Regressor(norm=False, relu=False))
@@ -51,7 +50,7 @@ def fitnets(temperature: float = 4.0, alpha: float = 0.9, teacher_epochs: int = 
     frozen, free = stage(40, *soft, train=upper, name="kd"), stage(40, *soft, name="kd")
 
     def arm(name: str, label: str, *stages: Stage, published: float | None = None) -> Arm:
-        run = _run(
+        run = parts.run(
             f"fitnets-{label}",
             Network("plain_conv", classes=10),
             *stages,
@@ -94,8 +93,8 @@ def lab5(stem: Literal["imagenet", "cifar"] = "imagenet", teacher_epochs: int = 
     prefix = "torchvision:" if stem == "imagenet" else ""
 
     def run(name: str, network: str, epochs: int, *terms: Term, teacher: Teacher | None = None) -> Run:
-        stage = _stage(epochs, 0.1, OneCycle(), *terms)
-        return _run(f"lab5-{stem}-{name}", Network(prefix + network, classes=10), stage, teacher=teacher)
+        stage = parts.stage(epochs, 0.1, OneCycle(), *terms)
+        return parts.run(f"lab5-{stem}-{name}", Network(prefix + network, classes=10), stage, teacher=teacher)
 
     taught_by = run("teacher", "resnet34", teacher_epochs, Labels())
 
@@ -105,7 +104,7 @@ def lab5(stem: Literal["imagenet", "cifar"] = "imagenet", teacher_epochs: int = 
 
     def response(temperature: float, alpha: float, published: float) -> Arm:
         name, label = f"response, T {temperature:g}, α {alpha:g}", f"kd-T{temperature:g}-a{alpha:g}"
-        soft = _hard_and_soft(alpha, temperature)
+        soft = hard_and_soft(alpha, temperature)
         return arm(name, label, *soft, published=published, temperature=temperature, alpha=alpha)
 
     taps = ("stage1", "stage2", "stage3", "stage4")
@@ -135,42 +134,4 @@ def lab5(stem: Literal["imagenet", "cifar"] = "imagenet", teacher_epochs: int = 
         ),
         seeds=(0, 1),
         teachers=(Arm(name="teacher", run=taught_by, published=0.8830),),
-    )
-
-
-def _hard_and_soft(alpha: float, temperature: float) -> tuple[Term, Term]:
-    from potstill.methods import KD, Labels
-
-    if not 0 <= alpha <= 1:
-        raise UserError(f"--alpha is {alpha:g}; expected a share of the soft loss from 0 to 1.")
-    return Labels(weight=round(1 - alpha, 10)), KD(weight=alpha, temperature=temperature)
-
-
-def _stage(
-    epochs: int,
-    learning_rate: float,
-    schedule: Schedule,
-    *terms: Term,
-    train: tuple[str, ...] = ("*",),
-    name: str = "train",
-) -> Stage:
-    from potstill.optim import Optimizer
-    from potstill.stage import Stage
-
-    options = {"momentum": 0.9, "weight_decay": 5e-4}
-    optimizer = Optimizer(name="SGD", learning_rate=learning_rate, options=options)
-    return Stage(terms=terms, epochs=epochs, optimizer=optimizer, schedule=schedule, train=train, name=name)
-
-
-def _run(name: str, network: Network, *stages: Stage, teacher: Teacher | None = None, validation: float = 0.0) -> Run:
-    from potstill.data import CropFlip, Data
-    from potstill.run import Run
-
-    return Run(
-        name=f"cifar10-{name}",
-        student=network,
-        data=Data(name="cifar10", validation=validation, augment=CropFlip()),
-        stages=stages,
-        teacher=teacher,
-        batch_size=128,
     )
