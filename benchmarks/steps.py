@@ -12,11 +12,10 @@ from torch import nn
 
 from benchmarks.timing import Table, in_turn
 from potstill.data import Data, Resident, load, rows
-from potstill.execution import mult_adds
 from potstill.learner import Learner
 from potstill.machine import Choices, Machine
 from potstill.methods import KD, Labels
-from potstill.models import Network, aliases, build
+from potstill.models import Network, aliases, build, summarize
 from potstill.objective import Objective
 from potstill.optim import Optimizer
 from potstill.source import Live
@@ -72,7 +71,7 @@ def measure(pair: Pair, repetitions: int = REPETITIONS) -> Table:
     "constant batch" draws nothing: against it the labels row tells what the data costs. In "kd, answers kept" the
     teacher was asked once about every image, before; in "kd, teacher live" it is asked at every step.
     """
-    machine = Choices().resolve(mult_adds(pair.student, pair.shape))
+    machine = Choices().resolve(summarize(build(pair.student), pair.shape, pair.name)["mult_adds"])
     machine.activate()
     resident = load(_images(pair), machine.device)
     train = resident.train

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from potstill.models import build, summarize
+from potstill.models import Network, build, summarize
 from potstill.run import Run
 from potstill.source import Source
 
@@ -19,7 +19,7 @@ def summary(run: Run, student: nn.Module, source: Source | None, shape: tuple[in
         source: The outside teacher at work.
         shape: (C, H, W) of an image.
     """
-    names = () if run.teacher is None else run.teacher.networks
+    names: tuple[Network, ...] = () if run.teacher is None else run.teacher.networks
     teacher = None if source is None or len(names) != 1 else source.network
     return {
         "student": summarize(student, shape, run.student.name),

@@ -74,7 +74,9 @@ class _GaussianMean(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grad_outputs: Tensor
+    ) -> tuple[Tensor, Tensor, None]:
         """Scaled; rows that stand on both sides get both parts."""
         to_x, to_y = cast(tuple[Tensor, Tensor], ctx.saved_tensors)
         return grad_outputs[0] * to_x, grad_outputs[0] * to_y, None

@@ -52,7 +52,7 @@ def networks(run: Run, teacher: nn.Module | None = None) -> tuple[nn.Module, nn.
     """Student and teacher with random weights, whose classifiers answer something."""
     assert isinstance(run.teacher, ResultOf)
     torch.manual_seed(1)
-    teacher = teacher or build(run.teacher.network).eval()
+    teacher = teacher or build(run.teacher.networks[0]).eval()
     student = run.build(teacher)
     for network in (student, teacher):
         nn.init.normal_(classifier(network, "network").weight, std=0.1)

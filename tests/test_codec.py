@@ -21,6 +21,7 @@ from potstill.optim import Constant, Cosine, MultiStep, OneCycle, Optimizer, Sch
 from potstill.run import Run, result_of
 from potstill.stage import EarlyStopping
 from potstill.teacher import Given, Teacher
+from potstill.teachers import EMA, Ensemble, OwnPast, Peers, Shuffled, Uniform, Untrained
 from potstill.term import Term
 
 ARRAYS = [torch.zeros(4, 1, 8, 8), torch.tensor([0, 1, 0, 1])] * 2
@@ -32,6 +33,16 @@ SPECS = [
     *(Optimizer(name=name, options={"eps": 1e-6}) for name in ("Adam", "Adadelta")),
     *(Constant(), Step(every=2, gamma=0.7), MultiStep(milestones=(3,)), Cosine(final=0.01), OneCycle(start=0.1)),
     *(Warmup(then=Warmup(then=Cosine())), CropFlip(padding=2), Warp(scale=0.1), EarlyStopping(), result_of(STUDENT)),
+    *(
+        replace(STUDENT, student=TEACHER.student, teacher=teacher)
+        for teacher in (
+            Ensemble((result_of(TEACHER), Uniform()), weights=(1.0, 2.0)),
+            Untrained(TEACHER.student, seed=2),
+            Shuffled(result_of(TEACHER)),
+            *(EMA(decay=0.5), OwnPast(), Peers((TEACHER.student, TEACHER.student), "in turn")),
+        )
+    ),
+    replace(TEACHER, teacher=Uniform()),
     Data(name="mnist", views=2),
     Network("resnet8", classes=100),
     KD(),

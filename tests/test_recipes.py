@@ -6,22 +6,15 @@ from dataclasses import fields
 
 import golden
 import pytest
-import torch
-from torch import nn
 
 import potstill
 from potstill import UserError, recipes
 from potstill.codec import decode, encode
 from potstill.commands import Flags, command_of
-from potstill.data import classes_of, shape_of
-from potstill.learner import Learner
-from potstill.machine import Machine
-from potstill.models import Network, aliases, build
-from potstill.objective import Objective, dry_run, learn
+from potstill.data import classes_of
+from potstill.rehearsal import rehearse
 from potstill.run import Run, fingerprint
 from potstill.sweep import Sweep, as_sweep
-from potstill.taps import trace
-from potstill.term import Plan
 
 HINT = "if this was meant, write the snapshots anew with `make golden`"
 
@@ -78,27 +71,7 @@ TURNED: list[tuple[str, dict[str, str]]] = [
 
 @pytest.mark.parametrize(("name", "turned"), TURNED)
 def test_every_stage_of_every_arm_fits_its_networks(name: str, turned: dict[str, str]):
-    built: dict[Network, nn.Module] = {}
-    for run in unlike(as_sweep(recipes.find(name)(**turned))):
-        if run.teacher is not None and run.teacher.network not in built:
-            built[run.teacher.network] = build(run.teacher.network)
-        taught_by = None if run.teacher is None else built[run.teacher.network]
-        student, learned, classes = run.build(taught_by), nn.ModuleDict(), classes_of(run.data)
-        labels = torch.arange(2 * classes) % classes
-        plan = Plan(student, taught_by, run.batch_size, classes, labels, torch.arange(2 * classes))
-        for stage in run.stages:
-            ours = [tap for term in stage.terms for tap in term.student_taps]
-            theirs = [tap for term in stage.terms for tap in term.teacher_taps]
-            learn(
-                stage.terms,
-                learned,
-                *dry_run(student, ours, taught_by, theirs, shape_of(run.data), classes),
-                plan,
-                run.seed,
-            )
-            objective = Objective(student, learned, stage.terms, trace(student, aliases=aliases(student)))
-            # It refuses patterns of parameters that match none.
-            Learner(objective, stage, Machine(), seed=run.seed, steps_per_epoch=1)
+    rehearse(unlike(as_sweep(recipes.find(name)(**turned))))
 
 
 def unlike(sweep: Sweep) -> list[Run]:

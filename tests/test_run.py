@@ -64,8 +64,8 @@ ELSE: dict[tuple[type, str], Any] = {
     (Run, "teacher"): Given(Network("digits_conv", classes=10, channels=1)),
 }
 OUT = {"name"}  # Of a run; its teacher's name is out as well.
-# What the teacher's run, which has no teacher itself, cannot have; `KD` has the field too.
-TAUGHT = {(Labels, "only_right")}
+# What the teacher's run, which has no teacher itself, cannot have (`KD` has the field too); what wants companions.
+TAUGHT = {(Labels, "only_right"), (Labels, "drawn_only")}
 
 
 def others(spec: Any) -> Iterator[tuple[str, Any]]:

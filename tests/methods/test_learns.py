@@ -45,7 +45,8 @@ def test_its_options_have_defaults_so_that_it_can_be_listed(kind: type[Term]):
     assert told["learned"] is kind.learns
     assert told["taps"] == {"student": len(term.student_taps), "teacher": len(term.teacher_taps)}
     assert ("labels" in told["needs"]) == kind.reads_labels
-    assert ("teacher" in told["needs"]) == term.needs_teacher
+    whom = "peers" if kind.modes == ("online",) else "several teachers" if kind.several else "teacher"
+    assert (whom in told["needs"]) == term.needs_teacher
 
 
 @pytest.mark.parametrize("name", ["name", "term"])
