@@ -17,10 +17,10 @@ demo: .venv/.stamp  ## the main job on the embedded digits, ending in a report
 	$(BIN)/potstill report runs/digits-quickstart.sweep.json --out report
 
 test: .venv/.stamp  ## the tests that take under five minutes together
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 test-slow: .venv/.stamp  ## the long ones too
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -n auto -m "slow or not slow"
 
 check: .venv/.stamp  ## what CI runs before the demo
 	$(BIN)/ruff format --check .

@@ -13,7 +13,7 @@ OTHER_SEED = 1_000
 
 
 def with_controls(sweep: Sweep) -> Sweep:
-    """The same sweep with controls behind every arm that an outside teacher teaches.
+    """The same sweep with controls behind every arm whose terms look at an outside teacher.
 
     They are, as far as the arm's terms can do with them: an untrained network; the right teacher on other images; equal
     probabilities; and a network of the student's own kind, trained on the labels as the teacher was.
@@ -26,9 +26,9 @@ def with_controls(sweep: Sweep) -> Sweep:
 
 
 def _controls(run: Run) -> Iterator[tuple[str, Run]]:
-    if run.teacher is None or not run.teacher.outside:
-        return
     terms = [term for stage in run.stages for term in stage.terms]
+    if run.teacher is None or not run.teacher.outside or not any(term.needs_teacher for term in terms):
+        return
     tapped = any(term.teacher_taps for term in terms) or run.student.reused is not None
 
     def taught(label: str, teacher: Teacher) -> Run:

@@ -15,6 +15,6 @@ def expect_members(term: Term, teacher: Trace | None) -> tuple[Trace, ...]:
     if not members:
         raise UserError(
             f"The term {term.key!r} reads what each of several networks says, but the run's teacher speaks for itself "
-            "alone; give the run teacher=Peers(...)."
+            "alone; give the run teacher=Peers(...), or an Ensemble(...)."
         )
     return members

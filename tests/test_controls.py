@@ -33,6 +33,7 @@ def test_every_taught_arm_is_followed_by_its_controls():
     sweep = Sweep(
         arms=(
             taught("labels", Labels(), teacher=None),
+            taught("measured against it", Labels(), teacher=above),
             taught("soft", Labels(), KD(), teacher=above),
             taught("hint", Labels(), hint, teacher=above),
             taught("average", Labels(), KD(), teacher=EMA()),
@@ -44,6 +45,7 @@ def test_every_taught_arm_is_followed_by_its_controls():
     found = {arm.name: arm.run for arm in with_controls(sweep).arms}
     assert list(found) == [
         "labels",
+        "measured against it",
         "soft",
         *(f"soft; {who} teacher" for who in ("shuffled", "untrained", "uniform")),
         "soft; its own kind as teacher",

@@ -83,7 +83,7 @@ def assert_refuses_one(term: Term) -> None:
         term.build(own, Trace(response.logits(2, 3), {}), plan())
     assert str(refusal.value) == (
         f"The term {term.key!r} reads what each of several networks says, but the run's teacher speaks for itself "
-        "alone; give the run teacher=Peers(...)."
+        "alone; give the run teacher=Peers(...), or an Ensemble(...)."
     )
     with pytest.raises(UserError, match=rf"^The term '{term.key}' compares with a teacher, but the run names none; "):
         term.build(own, None, plan())
