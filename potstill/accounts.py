@@ -19,11 +19,11 @@ def summary(run: Run, student: nn.Module, source: Source | None, shape: tuple[in
         source: The outside teacher at work.
         shape: (C, H, W) of an image.
     """
-    names: tuple[Network, ...] = () if run.teacher is None else run.teacher.networks
-    teacher = None if source is None or len(names) != 1 else source.network
+    networks: tuple[Network, ...] = () if run.teacher is None else run.teacher.networks
+    teacher = None if source is None or len(networks) != 1 else source.network
     return {
         "student": summarize(student, shape, run.student.name),
-        "teacher": None if teacher is None else summarize(teacher, shape, names[0].name),
+        "teacher": None if teacher is None else summarize(teacher, shape, "".join(each.name for each in networks)),
     }
 
 

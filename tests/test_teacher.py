@@ -72,7 +72,7 @@ def test_a_teacher_that_is_better_than_chance_by_luck_only_is_refused():
         logits = nn.functional.one_hot(labels, tiny.CLASSES).float()
         logits[right:] = logits[right:].roll(1, 1)
         source._answers.clear()
-        source.network[1] = _Fixed(logits)  # pyright: ignore[reportIndexIssue]
+        source.network[1] = _Fixed(logits)  # pyright: ignore
         if refused:
             with pytest.raises(UserError, match=r"^The teacher is at chance \("):
                 gate(source, resident, None)
@@ -246,12 +246,12 @@ def test_training_leaves_the_teacher_as_it_was(
     run = tiny.run(stages=stages, teacher=Given(Network.given(given, 4)), data=tiny.data(augment=augment))
     (folder,) = tiny.train_in(runs_dir, [run])
     (source,) = made
-    after = source.network.state_dict()
+    after = source.network.state_dict()  # pyright: ignore
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert all(torch.equal(given.state_dict()[name], value) for name, value in before.items())
-    assert not any(part.training for part in source.network.modules())
-    assert not any(p.requires_grad or p.grad is not None for p in source.network.parameters())
+    assert not any(part.training for part in source.network.modules())  # pyright: ignore
+    assert not any(p.requires_grad or p.grad is not None for p in source.network.parameters())  # pyright: ignore
     # Nor is it in what the student leaves.
     student = tiny.convolutional()
     from potstill.models import build
@@ -264,7 +264,7 @@ def test_evaluation_mode_is_forced_at_every_pass():
     source = Live(batch_norm_teacher(), resident, Machine())
     batch = resident.batch(resident.train, torch.arange(8), torch.zeros(8, dtype=torch.int64))
     first = source(batch, resident.train).logits
-    source.network.train()
+    source.network.train()  # pyright: ignore
     again = source(batch, resident.train)
     assert torch.equal(first, again.logits)
     assert not again.logits.requires_grad

@@ -136,14 +136,14 @@ def test_a_head_halves_its_map_down_to_the_deepest_resolution():
     heads = built(BYOT(student=("stage1", "stage2"))).eval()
     sizes = []
     for head, tap, want in zip(heads, ("stage1", "stage2"), ((32, 2, 2), (24, 2, 2)), strict=True):
-        head.trunk[-2].register_forward_hook(lambda _, x, __: sizes.append(x[0].shape[1:]))
+        head.trunk[-2].register_forward_hook(lambda _, x, __: sizes.append(x[0].shape[1:]))  # pyright: ignore
         logits, adapted = head(maps.maps(5, *SHAPES[tap]))
         assert logits.shape == (5, 3)
         assert sizes.pop() == want
         assert (adapted is None) == (tap == "stage2")
         by_channel = [layer for layer in head.modules() if isinstance(layer, nn.Conv2d) and layer.groups > 1]
         assert [layer.stride[0] for layer in by_channel] == [2, 1] * (2 if tap == "stage1" else 1)
-    assert heads[0].adaptor.weight.shape == (20, 32)
+    assert heads[0].adaptor.weight.shape == (20, 32)  # pyright: ignore
 
 
 def test_the_term_is_its_own_teacher():

@@ -73,7 +73,7 @@ def test_the_term_is_the_ensembles_entropy_and_the_ramp_of_the_divergence(epoch,
     found = term.loss(response.batch_of(y), own, teacher, gate, Progress(0, epoch, 300)).item()
     shares = shares_by_hand(gate, own.taps["pooled"])
     ensemble = sum(shares[:, place, None] * z for place, z in enumerate((s, *said)))
-    entropy = response.mean([-math.log(response.softmax(u)[label]) for u, _, label in response.rows(ensemble, s, y)])
+    entropy = response.mean([-math.log(response.softmax(u)[label]) for u, _, label in response.rows(ensemble, s, y)])  # pyright: ignore
     want = entropy + math.exp(-5 * (1 - share) ** 2) * derived(s, ensemble, y)
     assert found == pytest.approx(want, rel=1e-9)
 
@@ -86,7 +86,7 @@ def test_the_gate_reads_maps_too_and_keeps_float32_under_autocast():
     assert term.student_taps == ("stage3",)
     # The same shares, whatever it reads: what is left is how the ensemble is added up.
     with torch.no_grad():
-        gate.norm.weight.zero_()
+        gate.norm.weight.zero_()  # pyright: ignore
     y = torch.tensor([0, 1, 2, 0])
     plain = term.loss(response.batch_of(y), own, peers.spoken(said), gate, response.START)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -115,7 +115,7 @@ def test_each_of_two_learns_by_its_share_of_the_ensemble_and_from_it_as_a_fixed_
         wanted = torch.autograd.grad([own, shares], moved, [by_logits, by_shares])
         for parameter, want in zip(moved, wanted, strict=True):
             torch.testing.assert_close(parameter.grad, want, rtol=1e-6, atol=1e-10)
-        assert gate.score.weight.grad.abs().sum() > 0
+        assert gate.score.weight.grad.abs().sum() > 0  # pyright: ignore
 
 
 def test_one_of_the_two_ships_without_a_gate(tmp_path):

@@ -44,9 +44,10 @@ def fitnets(temperature: float = 4.0, alpha: float = 0.9, teacher_epochs: int = 
     soft = hard_and_soft(alpha, temperature)
     lower = ("student.stem.*", "student.stage1.*", "student.stage2.*")
     upper = ("student.stage3.*", "student.fc.*")
-    regressor = Hint(weight=1.0, connector=Regressor(norm=False, relu=False))
+    # A mean over all elements has small gradients: with a weight of 1 the lower part hardly moves in so few epochs.
+    regressor = Hint(weight=100.0, connector=Regressor(norm=False, relu=False))
     regressed = stage(10, regressor, train=(*lower, "learned.hint.*"), name="hint")
-    direct = stage(10, Hint(weight=1.0, connector=Identity()), train=lower, name="hint")
+    direct = stage(10, Hint(weight=100.0, connector=Identity()), train=lower, name="hint")
     frozen, free = stage(40, *soft, train=upper, name="kd"), stage(40, *soft, name="kd")
 
     def arm(name: str, label: str, *stages: Stage, published: float | None = None) -> Arm:
