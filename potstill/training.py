@@ -246,7 +246,8 @@ class Training:
             "parameters": student["parameters"],
             "mult_adds": student["mult_adds"],
             **costs(self.run, self.at.epoch, self._source, student["parameters"]),
-            "teacher": None if self.run.teacher is None else self.run.teacher.identity(),
+            # One that comes about with the student stands behind no other run.
+            "teacher": self.run.teacher.identity() if self.run.teacher and self.run.teacher.outside else None,
             "teacher_accuracy": self._teacher_accuracy,
             "peer": peer,
             "bitwise": self._bitwise,

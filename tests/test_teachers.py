@@ -271,6 +271,7 @@ def test_an_inside_teacher_is_not_in_what_ships_and_passes_are_counted(teacher: 
     plain = build(tiny.convolutional()).state_dict()
     assert read_weights(folder / "student.safetensors").keys() == plain.keys()
     assert found["forwards_per_step"] == (2 if isinstance(teacher, EMA) else 1)
+    assert found["teacher"] is None
     assert found["teacher_accuracy"] is None
     assert found["agreement"] is None
     assert found["peer"] is None
