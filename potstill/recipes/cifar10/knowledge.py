@@ -8,6 +8,7 @@ from potstill.recipes.cifar10 import parts
 from potstill.recipes.cifar10.parts import hard_and_soft
 
 if TYPE_CHECKING:
+    from potstill.connect import Connector
     from potstill.run import Run
     from potstill.stage import Stage
     from potstill.sweep import Arm, Sweep
@@ -32,8 +33,9 @@ def fitnets(temperature: float = 4.0, alpha: float = 0.9, teacher_epochs: int = 
     from potstill.connect import Identity, Regressor
     from potstill.methods import Hint, Labels
     from potstill.models import Network
-    from potstill.optim import Cosine
+    from potstill.optim import Cosine, Optimizer
     from potstill.run import result_of
+    from potstill.stage import Stage
     from potstill.sweep import Arm, Sweep
 
     def stage(epochs: int, *terms: Term, train: tuple[str, ...] = ("*",), name: str = "train") -> Stage:
@@ -44,10 +46,15 @@ def fitnets(temperature: float = 4.0, alpha: float = 0.9, teacher_epochs: int = 
     soft = hard_and_soft(alpha, temperature)
     lower = ("student.stem.*", "student.stage1.*", "student.stage2.*")
     upper = ("student.stage3.*", "student.fc.*")
-    # A mean over all elements has small gradients: with a weight of 1 the lower part hardly moves in so few epochs.
-    regressor = Hint(weight=100.0, connector=Regressor(norm=False, relu=False))
-    regressed = stage(10, regressor, train=(*lower, "learned.hint.*"), name="hint")
-    direct = stage(10, Hint(weight=100.0, connector=Identity()), train=lower, name="hint")
+
+    def hinted(connector: Connector, *train: str) -> Stage:
+        # The paper's RMSprop or its like: plain gradients of a mean over all elements hardly move the lower part.
+        optimizer = Optimizer(name="Adam", learning_rate=2e-3)
+        terms = (Hint(weight=1.0, connector=connector),)
+        return Stage(terms=terms, epochs=10, optimizer=optimizer, schedule=Cosine(), train=train, name="hint")
+
+    regressed = hinted(Regressor(norm=False, relu=False), *lower, "learned.hint.*")
+    direct = hinted(Identity(), *lower)
     frozen, free = stage(40, *soft, train=upper, name="kd"), stage(40, *soft, name="kd")
 
     def arm(name: str, label: str, *stages: Stage, published: float | None = None) -> Arm:
