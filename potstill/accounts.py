@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from potstill.models import Network, build, summarize
+from potstill.models import build, summarize
 from potstill.run import Run
 from potstill.source import Source
 
@@ -19,12 +19,11 @@ def summary(run: Run, student: nn.Module, source: Source | None, shape: tuple[in
         source: The outside teacher at work.
         shape: (C, H, W) of an image.
     """
-    networks: tuple[Network, ...] = () if run.teacher is None else run.teacher.networks
-    teacher = None if source is None or len(networks) != 1 else source.network
-    return {
-        "student": summarize(student, shape, run.student.name),
-        "teacher": None if teacher is None else summarize(teacher, shape, "".join(each.name for each in networks)),
-    }
+    named = () if run.teacher is None else run.teacher.networks
+    teacher: dict[str, Any] | None = None
+    if source is not None and source.network is not None and len(named) == 1:
+        teacher = summarize(source.network, shape, named[0].name)
+    return {"student": summarize(student, shape, run.student.name), "teacher": teacher}
 
 
 def costs(run: Run, epochs: int, source: Source | None, parameters: int) -> dict[str, Any]:

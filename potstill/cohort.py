@@ -15,7 +15,7 @@ from potstill.gate import gate
 from potstill.machine import Machine
 from potstill.run import Run, fingerprint
 from potstill.source import chunks
-from potstill.teacher import Surroundings
+from potstill.teacher import Surroundings, opened
 from potstill.training import Judged, Training
 from potstill.types import Batch, Trace
 
@@ -82,11 +82,8 @@ class _Cohort:
         self._pause = conditions.checkpoint_seconds
         self._resident = load(first.data, machine.device)
         self._draw = Draw(self._resident, first.data, first.seed, first.batch_size)
-        self._source = (
-            None
-            if first.teacher is None or not first.teacher.outside
-            else first.teacher.open(Surroundings(conditions.runs_dir, self._resident, machine, self._draw.walk))
-        )
+        around = Surroundings(conditions.runs_dir, self._resident, machine, self._draw.walk)
+        self._source = opened(first.teacher, around)
         steps = self._draw.steps
         self._trainings = [Training(run, folder, self._resident, self._source, machine, steps) for run, folder in due]
         if steps == 0:

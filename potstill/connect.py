@@ -138,6 +138,18 @@ def embedding(inputs: int, outputs: int, *, hidden: bool = False, unit: bool = F
     return nn.Sequential(nn.Flatten(), *layers, *([Unit()] if unit else []))
 
 
+def halving(width: int) -> nn.Sequential:
+    """Two separable convolutions, 3×3 by channel and 1×1, with batch norm and ReLU: half the size, twice as wide."""
+    layers: list[nn.Module] = []
+    for stride, outputs in ((2, width), (1, 2 * width)):
+        by_channel = nn.Conv2d(width, width, 3, stride=stride, padding=1, groups=width, bias=False)
+        across = nn.Conv2d(width, outputs, 1, bias=False)
+        for layer in (by_channel, across):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        layers += [by_channel, across, nn.BatchNorm2d(outputs), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
 def normal_start(connector: nn.Module) -> nn.Module:
     """A connector whose convolutions start normal, of variance 2 / (k² · outputs): published for AB, OFD and SRRL."""
     for part in connector.modules():

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import cast
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
@@ -52,16 +52,16 @@ def products(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Te
         return precise(x) @ precise(y).mT
 
 
-def squared_distances(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b n m"]:
-    """‖x_i − y_j‖², ≥ 0, through products: no (n, m, d) tensor of differences is made."""
-    squared, _ = _squared(x, y)
-    return squared
-
-
 def distances(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
     """‖x_i − x_j‖; exactly 0, with no gradient, on the diagonal and between rows that are equal up to rounding."""
-    squared, apart = _squared(x, x)
-    return squared.masked_fill(~apart, 1).sqrt().masked_fill(~apart, 0)
+    # Distances do not see a common shift; taken out, it takes no digits from them.
+    x = precise(x) - precise(x).detach().mean(0)
+    product = products(x, x)
+    square = product.diagonal()  # From the diagonal, so that a row is at distance 0 from itself to the last bit.
+    both = square.unsqueeze(1) + square
+    squared = (both - 2 * product).clamp_min(0)
+    equal = squared.detach() <= _NOISE * torch.finfo(squared.dtype).eps * both.detach()
+    return squared.masked_fill(equal, 1).sqrt().masked_fill(equal, 0)
 
 
 def recomputed(part: Callable[..., Tensor], *arguments: Tensor | int) -> Tensor:
@@ -73,23 +73,3 @@ def recomputed(part: Callable[..., Tensor], *arguments: Tensor | int) -> Tensor:
     """
     # Without the promise that nothing is random the generators' states would be saved each time.
     return checkpoint(part, *arguments, use_reentrant=False, preserve_rng_state=False)
-
-
-def _squared(
-    x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]
-) -> tuple[Float[Tensor, "*b n m"], Bool[Tensor, "*b n m"]]:
-    """Squared distances, and which of them are more than rounding."""
-    same = x is y
-    # Distances do not see a common shift; taken out, it takes no digits from them.
-    centre = precise(x).detach().mean(-2, keepdim=True)
-    x = precise(x) - centre
-    y = x if same else precise(y) - centre
-    product = products(x, y)
-    if same:  # From the diagonal, so that a row is at distance 0 from itself to the last bit.
-        long_x = product.diagonal(dim1=-2, dim2=-1)
-        long_y = long_x
-    else:
-        long_x, long_y = x.square().sum(-1), y.square().sum(-1)
-    both = long_x.unsqueeze(-1) + long_y.unsqueeze(-2)
-    squared = (both - 2 * product).clamp_min(0)
-    return squared, squared.detach() > _NOISE * torch.finfo(squared.dtype).eps * both.detach()

@@ -13,7 +13,7 @@ from potstill.data import Data, Resident, Split, classes_of, content, info, shap
 from potstill.machine import Machine
 from potstill.run import ResultOf, Run, result_of
 from potstill.source import Source
-from potstill.teacher import Surroundings, Teacher
+from potstill.teacher import Surroundings, Teacher, opened
 from potstill.training import Training
 
 _MACHINE = Machine()
@@ -49,17 +49,10 @@ def rehearse(runs: Iterable[Run]) -> None:
         if key not in _fitting:
             resident = _stand_in(run.data)
             if taught not in sources:
-                sources[taught] = _source(run.teacher, resident)
+                with torch.random.fork_rng(devices=[]):
+                    sources[taught] = opened(run.teacher, Surroundings(None, resident, _MACHINE, None))
             Training(run, Path(), resident, sources[taught], _MACHINE, steps_per_epoch=1)  # It refuses what is unfit.
             _fitting.add(key)
-
-
-def _source(teacher: Teacher | None, resident: Resident) -> Source | None:
-    """An outside teacher at work, trained or not."""
-    if teacher is None or not teacher.outside:
-        return None
-    with torch.random.fork_rng(devices=[]):
-        return teacher.open(Surroundings(None, resident, _MACHINE, None))
 
 
 def _student_spec(run: Run) -> list[Any]:

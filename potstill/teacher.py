@@ -95,6 +95,11 @@ class Teacher(abc.ABC):
         return None
 
 
+def opened(teacher: Teacher | None, around: Surroundings) -> Source | None:
+    """A teacher at work; None where there is none, or it comes about with the student."""
+    return teacher.open(around) if teacher is not None and teacher.outside else None
+
+
 @dataclass(frozen=True)
 class Given(Teacher):
     """A trained network that the caller holds.

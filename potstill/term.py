@@ -79,6 +79,8 @@ class Term(abc.ABC):
     def __post_init__(self) -> None:
         if not 0 <= self.weight < float("inf"):
             raise UserError(f"The weight of {self.key!r} is {self.weight:g}; expected a number ≥ 0.")
+        if self.only_right and self.companion is not None:
+            raise UserError(f"The term {self.key!r} takes whole batches of pairs; leave only_right out.")
         if not 0 <= self.warmup < float("inf"):
             raise UserError(f"The warm-up of {self.key!r} is {self.warmup:g} epochs; expected a number ≥ 0.")
 

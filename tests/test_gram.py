@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from potstill.gram import distances, precise, products, recomputed, rows, squared_distances, unit
+from potstill.gram import distances, precise, products, recomputed, rows, unit
 
 
 def points(*shape, seed=0, dtype=torch.float64):
@@ -50,10 +50,9 @@ def test_products_keep_their_digits_in_an_autocast_region():
 @pytest.mark.parametrize("shift", [0.0, 1e3])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_distances_are_those_of_the_definition_also_far_from_the_origin(dtype, shift):
-    x, y = (points(7, 5, dtype=dtype) + shift, points(4, 5, seed=1, dtype=dtype) + shift)
+    x = points(7, 5, dtype=dtype) + shift
     rtol = 1e-9 if dtype == torch.float64 else 3e-5
     torch.testing.assert_close(distances(x).double(), far_apart(x, x), rtol=rtol, atol=0)
-    torch.testing.assert_close(squared_distances(x, y).double(), far_apart(x, y) ** 2, rtol=rtol, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

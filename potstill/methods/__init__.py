@@ -107,4 +107,4 @@ from potstill.methods.vid import VID as VID
 from potstill.methods.vid import vid_loss as vid_loss
 from potstill.methods.wsld import WSLD as WSLD
 from potstill.methods.wsld import wsld_loss as wsld_loss
-from potstill.voices import weighted_kd_loss as weighted_kd_loss
+from potstill.several import weighted_kd_loss as weighted_kd_loss

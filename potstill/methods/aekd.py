@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from potstill.divergence import expect_temperature
 from potstill.errors import UserError
 from potstill.gram import precise
+from potstill.several import voices, weighted_kd_loss
 from potstill.term import Knowledge, Plan, Progress, Term
 from potstill.types import Batch, Trace
-from potstill.voices import voices, weighted_kd_loss
 
 MOST = 8
 """Teachers whose gradients can be weighed: the active sets tried are 3 to the power of their number."""

@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from potstill.divergence import expect_temperature
+from potstill.several import divergences, voices
 from potstill.term import Knowledge, Plan, Progress, Term
 from potstill.types import Batch, Trace
-from potstill.voices import divergences, voices
 
 
 def average_loss(

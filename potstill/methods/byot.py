@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from potstill.connect import halving
 from potstill.divergence import batch_mean, expect_factor, expect_temperature, kl, log_softened
 from potstill.errors import UserError
 from potstill.gram import precise
@@ -142,7 +143,7 @@ class _Head(nn.Module):
     def __init__(self, width: int, halvings: int, classes: int, deepest: int | None):
         super().__init__()
         last = width * 2**halvings
-        blocks = [_halving(width * 2**place) for place in range(halvings)]
+        blocks = [halving(width * 2**place) for place in range(halvings)]
         self.trunk = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(last, classes)
         self.adaptor = None if deepest is None else nn.Linear(last, deepest)
@@ -151,18 +152,3 @@ class _Head(nn.Module):
         """(N, C, H, W) to logits (N, K) and, where they are compared, features as wide as the deepest ones."""
         features = self.trunk(x)
         return self.classifier(features), None if self.adaptor is None else self.adaptor(features)
-
-
-def _halving(width: int) -> nn.Sequential:
-    """Two separable convolutions, each 3×3 by channel and 1×1, with batch norm and ReLU: half the size, twice as wide.
-
-    They start as the authors' do.
-    """
-    layers: list[nn.Module] = []
-    for stride, outputs in ((2, width), (1, 2 * width)):
-        by_channel = nn.Conv2d(width, width, 3, stride=stride, padding=1, groups=width, bias=False)
-        across = nn.Conv2d(width, outputs, 1, bias=False)
-        for layer in (by_channel, across):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-        layers += [by_channel, across, nn.BatchNorm2d(outputs), nn.ReLU()]
-    return nn.Sequential(*layers)

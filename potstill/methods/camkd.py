@@ -24,9 +24,9 @@ from potstill.errors import UserError
 from potstill.gram import precise
 from potstill.maps import as_vector, match_size, student_maps, teacher_maps
 from potstill.places import FrozenLinear, classifier
+from potstill.several import expect_several, voices, weighted_kd_loss
 from potstill.term import Knowledge, Plan, Progress, Term
 from potstill.types import Batch, Trace
-from potstill.voices import expect_several, voices, weighted_kd_loss
 
 
 def confidence_weights(teachers: Float[Tensor, "m n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, "m n"]:

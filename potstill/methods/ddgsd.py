@@ -17,7 +17,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from potstill.divergence import expect_factor, expect_temperature, softened_kl
-from potstill.errors import UserError
 from potstill.gram import rows
 from potstill.term import Knowledge, Mode, Progress, Term
 from potstill.types import Batch, Companion, Trace
@@ -70,8 +69,6 @@ class DDGSD(Term):
         super().__post_init__()
         expect_temperature(self.temperature)
         expect_factor(self.key, "feature", self.feature)
-        if self.only_right:
-            raise UserError(f"The term {self.key!r} takes whole batches of pairs; leave only_right out.")
 
     @property
     def needs_teacher(self) -> bool:

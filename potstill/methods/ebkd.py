@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from potstill.divergence import expect_temperature
 from potstill.gram import precise
+from potstill.several import expect_several, voices, weighted_kd_loss
 from potstill.term import Knowledge, Plan, Progress, Term
 from potstill.types import Batch, Trace
-from potstill.voices import expect_several, voices, weighted_kd_loss
 
 
 def entropy_weights(teachers: Float[Tensor, "m n k"]) -> Float[Tensor, "m n"]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from potstill.divergence import at_label, expect_temperature, softened_kl
 from potstill.errors import UserError
 from potstill.gram import precise
-from potstill.members import expect_members
+from potstill.several import expect_members
 from potstill.term import Knowledge, Mode, Plan, Progress, Term
 from potstill.types import Batch, Trace
 

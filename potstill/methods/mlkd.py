@@ -113,8 +113,6 @@ class MLKD(Term):
             expect_temperature(temperature)
         if not all(0 <= factor < float("inf") for factor in (*self.first, *self.second)):
             raise UserError(f"The levels of {self.key!r} weigh {self.first} and {self.second}; expected numbers ≥ 0.")
-        if self.only_right:
-            raise UserError(f"The term {self.key!r} takes whole batches of pairs; leave only_right out.")
 
     def loss(
         self, batch: Batch, student: Trace, teacher: Trace | None, learned: nn.Module | None, progress: Progress

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from potstill.divergence import expect_temperature, softened_kl
-from potstill.members import expect_members
+from potstill.several import expect_members
 from potstill.term import Knowledge, Mode, Plan, Progress, Term
 from potstill.types import Batch, Trace
 

@@ -20,6 +20,7 @@ from typing import ClassVar, cast
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from potstill.connect import halving
 from potstill.divergence import (
     SampleWeight,
     batch_mean,
@@ -118,18 +119,9 @@ def _exit(width: int, halvings: int, classes: int) -> nn.Sequential:
     """Pairs of separable convolutions, each halving the map and doubling its channels; then pooled, and linear."""
     blocks: list[nn.Module] = []
     for _ in range(halvings):
-        blocks += [*_separable(width, width, 2), *_separable(width, 2 * width, 1)]
+        blocks += halving(width)
         width *= 2
     linear = nn.Linear(width, classes)
     nn.init.trunc_normal_(linear.weight, std=0.02)
     nn.init.zeros_(linear.bias)
     return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
-
-
-def _separable(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
-    """A 3×3 convolution of each channel by itself, a 1×1 one, batch norm and ReLU."""
-    depthwise = nn.Conv2d(inputs, inputs, 3, stride=stride, padding=1, groups=inputs, bias=False)
-    pointwise = nn.Conv2d(inputs, outputs, 1, bias=False)
-    for layer in (depthwise, pointwise):
-        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-    return [depthwise, pointwise, nn.BatchNorm2d(outputs), nn.ReLU()]

@@ -27,7 +27,7 @@ from potstill.divergence import expect_temperature, softened_kl
 from potstill.errors import UserError
 from potstill.gram import precise
 from potstill.maps import as_vector
-from potstill.members import expect_members
+from potstill.several import expect_members
 from potstill.term import Knowledge, Mode, Plan, Progress, Term
 from potstill.types import Batch, Trace
 

@@ -3,7 +3,7 @@
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from methods.maps import plan
 from potstill import methods
 from potstill.choir import Choir
-from potstill.data import Data, Resident, Split, load
+from potstill.data import CropFlip, Data, Resident, load
 from potstill.errors import UserError
+from potstill.machine import Machine
 from potstill.models import Network, aliases, build
 from potstill.objective import learn, loss_of
 from potstill.optim import Optimizer
 from potstill.sight import look
-from potstill.source import Source
+from potstill.source import Live, Source
 from potstill.taps import trace
 from potstill.term import Progress, Term
 from potstill.types import Batch, Trace
@@ -92,28 +93,9 @@ def batch(count: int = BATCH) -> Batch:
 
 @cache
 def resident() -> Resident:
-    return load(Data.given((*images(20, 1), *images(8, 2)), name="tiny", validation=0.2))
-
-
-class Asked(Source):
-    """One network, asked about the very images at hand; with gradients, so that one which reaches it is seen."""
-
-    def __init__(self, network: nn.Module):
-        self.network = network
-
-    def look(self, taps: Sequence[str]) -> Trace:
-        assert self.network is not None
-        return look("teacher", self.network, taps, (3, SIDE, SIDE), CLASSES)
-
-    def __call__(self, batch: Batch, split: Split, taps: Sequence[str] = (), turns: tuple[int, ...] = (0,)) -> Trace:
-        assert self.network is not None
-        return trace(self.network, aliases=aliases(self.network))(batch.inputs, taps)
-
-    def answers(self, split: Split, turn: int = 0) -> Tensor:
-        raise NotImplementedError
-
-    def passes_per_view(self, turns: int, tapped: bool) -> float:
-        return 1.0
+    # Of augmented images without a walk no answer is remembered, so that a teacher is asked about the very batch.
+    data = (*images(20, 1), *images(8, 2))
+    return load(Data.given(data, name="tiny", validation=0.2, augment=CropFlip(padding=1)))
 
 
 # The seeds of a teacher's weights, or of those of the several that one term weighs.
@@ -121,8 +103,11 @@ SEEDS = {False: (2,), True: (2, 3, 4)}
 
 
 def asked(name: str, several: bool) -> Source:
-    """A teacher, or an ensemble of some of one kind."""
-    parts = [Asked(deepcopy(network(name, seed)).eval()) for seed in SEEDS[several]]
+    """A teacher, or an ensemble of some of one kind; not frozen, so that a gradient which reaches it is seen."""
+    networks = [deepcopy(network(name, seed)) for seed in SEEDS[several]]
+    parts = [Live(each, resident(), Machine()) for each in networks]
+    for each in networks:
+        each.requires_grad_(True)
     return Choir(parts, [1 / len(parts)] * len(parts), resident()) if several else parts[0]
 
 
@@ -153,19 +138,13 @@ class Pair:
 
     def traces(self, shown: Batch) -> tuple[Trace, Trace]:
         ours = trace(self.student, aliases=aliases(self.student))(shown.inputs, self.term.student_taps)
-        return ours, _leaves(self.source(shown, resident().train, self.term.teacher_taps))
+        return ours, self.source(shown, resident().train, self.term.teacher_taps)
 
     def loss(self, images: int = BATCH, step: int = 0) -> Tensor:
         shown = batch(images)
         ours, theirs = self.traces(shown)
         torch.manual_seed(step)
         return loss_of(self.term, shown, ours, theirs, self.part, Progress(step, 0.0, 1))
-
-
-def _leaves(answer: Trace) -> Trace:
-    """What an outside teacher hands out: nothing that leads back to its parameters."""
-    taps = {name: tap.detach() for name, tap in answer.taps.items()}
-    return Trace(answer.logits.detach(), taps, tuple(map(_leaves, answer.members)))
 
 
 def pair_or_refusal(term: Term, student: str, teacher: str) -> Pair | None:

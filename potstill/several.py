@@ -1,4 +1,4 @@
-"""Several teachers that are weighed anew: their answers, and their divergences averaged over them by weights."""
+"""Terms for several teachers: the trace of each, and divergences averaged over them by weights."""
 
 import torch
 from jaxtyping import Float
@@ -9,6 +9,21 @@ from potstill.errors import UserError
 from potstill.gram import precise
 from potstill.term import Term, expect_teacher
 from potstill.types import Trace
+
+
+def expect_members(term: Term, teacher: Trace | None) -> tuple[Trace, ...]:
+    """The members' traces, for terms that cannot do without.
+
+    Raises:
+        UserError: there is no teacher, or it speaks for itself alone.
+    """
+    members = expect_teacher(term, teacher).members
+    if not members:
+        raise UserError(
+            f"The term {term.key!r} reads what each of several networks says, but the run's teacher speaks for itself "
+            "alone; give the run teacher=Peers(...), or an Ensemble(...)."
+        )
+    return members
 
 
 def voices(term: Term, teacher: Trace | None) -> Float[Tensor, "m n k"]:
