@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks import memory, startup, steps
+from benchmarks import memory, pixels, startup, steps
 from benchmarks.machine import conditions, slug
 from benchmarks.timing import Table
 from potstill.record import read_json, write_json
@@ -14,6 +14,7 @@ MEASUREMENTS: dict[str, Callable[..., Table]] = {
     "startup": startup.measure,
     "step-digits": partial(steps.measure, steps.DIGITS),
     "step-cifar": partial(steps.measure, steps.CIFAR),
+    "pixels": pixels.measure,
     "memory": memory.measure,
 }
 RESULTS = Path(__file__).parent / "results"

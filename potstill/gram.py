@@ -52,6 +52,18 @@ def products(x: Float[Tensor, "*b n d"], y: Float[Tensor, "*b m d"]) -> Float[Te
         return precise(x) @ precise(y).mT
 
 
+def selectivity_gap(x: Float[Tensor, "b n d"], y: Float[Tensor, "b m d"]) -> Float[Tensor, ""]:
+    """Mean (x·x′)² + mean (y·y′)² − 2 · mean (x·y)² over the pairs of rows of an image, mean over images.
+
+    (x·y)² is the inner product of x xᵀ and y yᵀ: where rows are short, the means of these two take the place of pairs.
+    """
+    if x.shape[2] ** 2 <= x.shape[1] * y.shape[1]:
+        ours, theirs = (products(rows.mT, rows.mT) / rows.shape[1] for rows in (x, y))
+        return (ours - theirs).square().sum((1, 2)).mean()
+    within, others, across = (products(a, b).square().mean() for a, b in ((x, x), (y, y), (x, y)))
+    return within + others - 2 * across
+
+
 def distances(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
     """‖x_i − x_j‖; exactly 0, with no gradient, on the diagonal and between rows that are equal up to rounding."""
     # Distances do not see a common shift; taken out, it takes no digits from them.

@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from potstill.errors import UserError
+from potstill.pixels import quicken
 
 Precision = Literal["auto", "fp32", "bf16"]
 Switch = Literal["auto", "on", "off"]
@@ -67,8 +68,10 @@ class Machine:
             torch.mps.manual_seed(value)
 
     def place(self, network: nn.Module) -> nn.Module:
-        """Move a network to the device, in the memory layout that convolutions are fastest in."""
+        """Move a network to the device, in the memory layout and with the kernels that are fastest there."""
         network.to(self.device)
+        if self.device == "cpu":
+            quicken(network)
         for parameter in network.parameters():
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import memory, steps
+from benchmarks import memory, pixels, steps
 from benchmarks.__main__ import add, main
 from benchmarks.machine import conditions, slug
 from benchmarks.timing import Row, Table, in_turn
@@ -58,6 +58,17 @@ def test_a_step_is_measured_in_four_ways() -> None:
     assert names == ["labels", "labels, constant batch", "kd, answers kept", "kd, teacher live"]
     assert all(value > 0 for row in table.rows for value in row.values)
     assert "64 images of 1 × 8 × 8" in table.title
+
+
+def test_small_maps_are_measured_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixels, "BATCH_SIZE", 2)
+    threads = torch.get_num_threads()
+    try:
+        table = pixels.measure(repetitions=1, names=("resnet18",))
+    finally:
+        torch.set_num_threads(threads)
+    assert [row.name for row in table.rows] == ["resnet18, convolutions", "resnet18, products"]
+    assert all(value > 0 for row in table.rows for value in row.values)
 
 
 def test_the_machine_is_told() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from potstill.errors import UserError
 from potstill.gaussian import gaussian_mean, mean_squared_distance
-from potstill.gram import precise, products, unit
+from potstill.gram import precise, selectivity_gap, unit
 from potstill.maps import expect_pairs, expect_same_size, map_pairs, match_size
 from potstill.term import Knowledge, Plan, Progress, Term
 from potstill.types import Batch, Trace
@@ -50,12 +50,12 @@ def mmd_loss(
     s, t = (unit(precise(x).flatten(2)) for x in (student, teacher.detach()))
     if kernel == "linear":  # Means of x·y are products of means, so no pairs are needed.
         return (s.mean(1) - t.mean(1)).square().sum(1).mean()
-    pairs = ((s, s), (t, t), (s, t))
     if kernel == "polynomial":
-        within, others, across = (products(x, y).square().mean() for x, y in pairs)
-        return within + others - 2 * across
+        return selectivity_gap(s, t)
     variances = _variances(s, t, bandwidth)
-    within, others, across = (gaussian_mean(x, y, variances) for x, y in pairs)
+    if s.shape[2] == 1:
+        return _of_signs(s.squeeze(2), t.squeeze(2), variances)
+    within, others, across = (gaussian_mean(x, y, variances) for x, y in ((s, s), (t, t), (s, t)))
     return within + others - 2 * across
 
 
@@ -65,6 +65,19 @@ def _check(kernel: str, bandwidth: float | tuple[float, ...] | None) -> None:
     for value in bandwidth if isinstance(bandwidth, tuple) else () if bandwidth is None else (bandwidth,):
         if not 0 < value < float("inf"):
             raise UserError(f"A bandwidth is {value:g}; expected a number > 0, the variance σ² of the kernel.")
+
+
+def _of_signs(s: Tensor, t: Tensor, variances: Tensor) -> Tensor:
+    """The Gaussian discrepancy of channels of one pixel, (N, C): each is −1, 0 or 1, and only their shares count."""
+    more = _shares(s) - _shares(t)
+    signs = torch.arange(-1, 2).to(s)
+    kernel = torch.exp((signs.unsqueeze(1) - signs).square() / (-2 * variances.view(-1, 1, 1))).mean(0)
+    return (more @ kernel * more).sum(1).mean()
+
+
+def _shares(x: Tensor) -> Tensor:
+    """The shares of −1, 0 and 1, (N, 3), as polynomials that hold on to the graph."""
+    return torch.stack([x * (x - 1) / 2, 1 - x.square(), x * (x + 1) / 2], 2).mean(1)
 
 
 def _variances(s: Tensor, t: Tensor, bandwidth: float | tuple[float, ...] | None) -> Tensor:

@@ -5,7 +5,7 @@ arXiv:1707.01219, with the polynomial kernel (d = 2, c = 0).
 
 Errata: the authors' code leaves out the teacher's part, which is constant, so its values are lower and its gradients
 the same. The weight of 50 is theirs for one layer on ImageNet, and later tables' for all layers. Versions that
-broadcast run out of memory; one product of unit rows per image gives the same.
+broadcast run out of memory; products of unit rows give the same.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from potstill.gram import precise, products, unit
+from potstill.gram import precise, selectivity_gap, unit
 from potstill.maps import expect_pairs, expect_same_size, map_pairs, match_size
 from potstill.term import Knowledge, Plan, Progress, Term
 from potstill.types import Batch, Trace
@@ -33,8 +33,7 @@ def nst_loss(student: Float[Tensor, "n c h w"], teacher: Float[Tensor, "n k y x"
     """
     expect_same_size(student, teacher)
     s, t = (unit(precise(x).flatten(2)) for x in (student, teacher.detach()))
-    within, others, across = (products(x, y).square().mean() for x, y in ((s, s), (t, t), (s, t)))
-    return within + others - 2 * across
+    return selectivity_gap(s, t)
 
 
 @dataclass(frozen=True, kw_only=True)

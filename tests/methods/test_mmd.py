@@ -50,7 +50,9 @@ KERNELS = [
 
 
 @pytest.mark.parametrize(("kernel", "bandwidth"), KERNELS)
-@pytest.mark.parametrize(("n", "c", "k", "h", "w"), [(1, 2, 3, 2, 2), (3, 4, 2, 3, 2), (2, 5, 5, 4, 4)])
+@pytest.mark.parametrize(
+    ("n", "c", "k", "h", "w"), [(1, 2, 3, 2, 2), (3, 4, 2, 3, 2), (2, 5, 5, 4, 4), (2, 7, 6, 2, 2)]
+)
 def test_the_loss_is_the_biased_discrepancy(n, c, k, h, w, kernel, bandwidth):
     s, t = maps(n, c, h, w), maps(n, k, h, w, seed=1)
     want = derived(s, t, kernel, bandwidth)
@@ -59,6 +61,20 @@ def test_the_loss_is_the_biased_discrepancy(n, c, k, h, w, kernel, bandwidth):
     assert single == pytest.approx(want, rel=1e-4)
     if kernel == "polynomial":
         assert nst_loss(s, t).item() == pytest.approx(want, rel=1e-8)
+
+
+@pytest.mark.parametrize("bandwidth", [None, 0.3, (0.1, 1.0, 10.0)])
+def test_of_maps_of_one_pixel_only_signs_are_left(bandwidth):
+    s, t = maps(3, 5, 1, 1).requires_grad_(), maps(3, 4, 1, 1, seed=1)
+    loss = mmd_loss(s, t, bandwidth=bandwidth)
+    assert loss.item() == pytest.approx(derived(s.detach(), t, "gaussian", bandwidth), rel=1e-12)
+    silent = s.detach().clone()
+    silent[:, 0] = 0
+    assert mmd_loss(silent, silent).item() == 0
+    assert mmd_loss(silent, s.detach()) > 0
+    loss.backward()
+    assert s.grad is not None
+    assert s.grad.abs().max() < 1e-12
 
 
 def test_by_hand():
