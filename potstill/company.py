@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from potstill import evaluate
@@ -60,13 +61,18 @@ class Company:
         return Objective(student, learned, stage.terms, tracer, peers=peers, inside=self._inside)
 
     def shipping(self) -> int:
-        """Whose weights ship: 0 for the student, or the place of the peer that is best on the validation split."""
+        """Whose weights ship: 0 for the student, or the place of a peer of its kind, better on validation images.
+
+        A network of another kind is there to teach: it is not what was asked for, however good.
+        """
         validation = self._resident.validation
-        if not self.has_peers or validation is None:
+        if validation is None:
             return 0
-        answers = [self.predict(place, validation) for place in range(len(self._all))]
-        found = [evaluate.accuracy(logits, validation.labels) for logits in answers]
-        return found.index(max(found))
+        alike = [place for place, (network, _) in enumerate(self._all) if _kind(network) == _kind(self.student)]
+        if len(alike) == 1:
+            return 0
+        found = [evaluate.accuracy(self.predict(place, validation), validation.labels) for place in alike]
+        return alike[found.index(max(found))]
 
     def network(self, place: int) -> nn.Module:
         """The student, or a peer."""
@@ -96,3 +102,8 @@ class Company:
         if self._inside is not None:
             return [(student, self._inside.look(theirs, shape))]
         return [(student, None if self._source is None else self._source.look(theirs))]
+
+
+def _kind(network: nn.Module) -> tuple[type[nn.Module], list[tuple[str, torch.Size]]]:
+    """Its class, and the names and shapes of what its files hold."""
+    return type(network), [(name, value.shape) for name, value in network.state_dict().items()]

@@ -117,10 +117,6 @@ class Run:
                 built.append(build(network))
         return built
 
-    def shipping(self, peer: int | None) -> "Run":
-        """The same run with the peer that shipped for its student; without one it is this run."""
-        return replace(self, student=self._peers[peer - 1]) if peer else self
-
     @property
     def _peers(self) -> tuple[Network, ...]:
         return () if self.teacher is None else self.teacher.peers
@@ -176,7 +172,7 @@ class ResultOf(Teacher):
             raise UserError(
                 f"The teacher's run in {folder} {state}; train it first, or delete the folder to try again."
             )
-        network = self.run.shipping(result.get("peer")).build(None if above is None else above.load(runs_dir))
+        network = self.run.build(None if above is None else above.load(runs_dir))
         network.load_state_dict(read_weights(folder / "student.safetensors"))
         return network
 

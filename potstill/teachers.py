@@ -208,8 +208,8 @@ class Peers(Teacher):
     """Networks that learn along with the student, from the same terms, each taught by the others.
 
     What teaches one of them is the mean of the others' logits, with each one's own trace as a member, and the
-    activations of the next one in the round. The peer that is best on the validation split ships; without one, the
-    student itself.
+    activations of the next one in the round. The best on the validation split of those of the student's architecture
+    ships; without such a split, or such a peer, the student itself.
 
     Attributes:
         others: The networks beside the student.

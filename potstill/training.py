@@ -219,9 +219,6 @@ class Training:
             "labels": test.labels.cpu().numpy(),
         }
         record.write_bytes(self.folder / "predictions.safetensors", safetensors.numpy.save(predictions))
-        if peer:
-            described = summary(self.run.shipping(peer), student, None, self._resident.shape)
-            record.write_json(self.folder / "summary.json", described)
         last = measured["test_accuracy"]
         gap = None if best is None or last is None else best - last
         found = {**measured, "best_validation_test_accuracy": best, "best_last_gap": gap}

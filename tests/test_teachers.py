@@ -280,22 +280,31 @@ def test_an_inside_teacher_is_not_in_what_ships_and_passes_are_counted(teacher: 
 # Peers.
 
 
-def test_the_peer_that_is_best_on_validation_ships(runs_dir: Path):
-    useless = Network("digits_conv", tiny.CLASSES, 3, options={"width": 1})
-    run = taught(Peers((tiny.wider(),)), student=useless, epochs=6)
-    found, folder = result(runs_dir, run)
-    assert found["peer"] == 1
-    shipped = read_weights(folder / "student.safetensors")
-    assert {name: value.shape for name, value in shipped.items()} == {
-        name: value.shape for name, value in build(tiny.wider()).state_dict().items()
-    }
-    assert found["parameters"] == sum(parameter.numel() for parameter in build(tiny.wider()).parameters())
+def test_of_peers_of_a_kind_the_best_on_validation_ships(runs_dir: Path):
+    alone = tiny.run("alone", student=tiny.wider(), stages=[Stage(terms=(Labels(),), epochs=6, optimizer=tiny.SGD)])
+    tiny.train_in(runs_dir, [alone])
+    good = Network.given(result_of(alone).load(runs_dir), tiny.CLASSES)
+    still = Stage(terms=(Labels(), KD()), epochs=1, optimizer=replace(tiny.SGD, learning_rate=1e-6))
+    untrained = Network.given(build(tiny.wider()), tiny.CLASSES)
+    run = tiny.run(
+        "peers", student=untrained, stages=[still], teacher=Peers((tiny.wider(), good, tiny.convolutional()))
+    )
+    found, _ = result(runs_dir, run)
+    assert found["peer"] == 2
     network = result_of(run).load(runs_dir).eval()
     resident = load(run.data)
     with torch.no_grad():
         right = network(resident.batch(resident.test, torch.arange(20)).inputs).argmax(1) == resident.test.labels
     assert right.float().mean().item() == pytest.approx(found["test_accuracy"])
-    assert (found["forwards_per_step"], found["backwards_per_step"]) == (2, 2)
+    assert (found["forwards_per_step"], found["backwards_per_step"]) == (4, 4)
+
+
+def test_a_peer_of_another_kind_is_there_to_teach_however_good(runs_dir: Path):
+    useless = Network("digits_conv", tiny.CLASSES, 3, options={"width": 1})
+    found, folder = result(runs_dir, taught(Peers((tiny.wider(),)), student=useless, epochs=6))
+    assert found["peer"] == 0
+    assert read_weights(folder / "student.safetensors").keys() == build(useless).state_dict().keys()
+    assert found["parameters"] == sum(parameter.numel() for parameter in build(useless).parameters())
 
 
 def test_without_validation_images_the_student_ships(runs_dir: Path):

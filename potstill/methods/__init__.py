@@ -6,6 +6,9 @@ from potstill.methods.aekd import AEKD as AEKD
 from potstill.methods.aekd import gradient_weights as gradient_weights
 from potstill.methods.afd import AFD as AFD
 from potstill.methods.afd import afd_loss as afd_loss
+from potstill.methods.amtml import AMTML as AMTML
+from potstill.methods.amtml import Importance as Importance
+from potstill.methods.amtml import integrated_loss as integrated_loss
 from potstill.methods.attention import Attention as Attention
 from potstill.methods.attention import attention_loss as attention_loss
 from potstill.methods.aver import AVER as AVER

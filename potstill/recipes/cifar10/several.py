@@ -22,14 +22,14 @@ def multi_teacher(temperature: float = 4.0, teacher_epochs: int = 50) -> Sweep:
 
     Teachers of one architecture (plain convolutions, 1.19 M parameters) that differ by their seeds, and a student of
     298,000. Each teacher by itself; the mean of their logits; their losses averaged, weighed by the entropy of what
-    they say, by how their gradients agree, and by how near to the label each is on each image, features included. A
-    tenth of the training images is for validation.
+    they say, by how their gradients agree, and by how near to the label each is on each image, features included; their
+    answers under weights that are learned. A tenth of the training images is for validation.
 
     Args:
         temperature: T of the soft targets.
         teacher_epochs: Length of the teachers' training.
     """
-    from potstill.methods import AEKD, AVER, CAMKD, EBKD, KD, Labels
+    from potstill.methods import AEKD, AMTML, AVER, CAMKD, EBKD, KD, Labels
     from potstill.run import result_of
     from potstill.sweep import Arm, Sweep
     from potstill.teachers import Ensemble
@@ -60,6 +60,7 @@ def multi_teacher(temperature: float = 4.0, teacher_epochs: int = 50) -> Sweep:
                 CAMKD(temperature=temperature, student=("stage3",), teacher=members),
                 teacher=all_three,
             ),
+            arm("weighed by what is learned", "amtml", AMTML(temperature=temperature), teacher=all_three),
         ),
         seeds=(0, 1, 2),
         teachers=tuple(Arm(name=f"teacher {n}", run=run) for n, run in enumerate(trained, start=1)),

@@ -17,8 +17,9 @@ def mutual(temperature: float = 1.0) -> Sweep:
 
     Students of plain convolutions (298,000 parameters) alone, and with one or three more of their kind: by each other's
     answers, together or in turn; by a gated ensemble; by the best of them on each batch; by their attention; by the
-    relations between images. Of each group the peer that is best on a tenth of the training images, kept for
-    validation, ships. Every peer costs as much as the student: compare with that in mind.
+    relations between images. One has a larger companion (1.19 M), a teacher that learns from scratch together with it.
+    Of each group the student that is best on a tenth of the training images, kept for validation, ships. Every peer
+    costs as much as the student, or more: compare with that in mind.
 
     Args:
         temperature: T of the mutual terms.
@@ -30,6 +31,7 @@ def mutual(temperature: float = 1.0) -> Sweep:
     from potstill.teachers import Peers
 
     network = Network("plain_conv", classes=10)
+    larger = Network("plain_conv", classes=10, options={"width": 64})
     pair, in_turn, four = Peers((network,)), Peers((network,), "in turn"), Peers((network,) * 3)
 
     def arm(name: str, label: str, *terms: Term, teacher: Teacher | None = None) -> Arm:
@@ -43,6 +45,7 @@ def mutual(temperature: float = 1.0) -> Sweep:
             arm("alone", "alone"),
             arm("two, together", "two", answers, teacher=pair),
             arm("two, in turn", "turn", answers, teacher=in_turn),
+            arm("beside a larger one", "larger", answers, teacher=Peers((larger,))),
             arm("four, together", "four", answers, teacher=four),
             arm("four, gated ensemble", "one", ONE(), teacher=four),
             arm("four, the best on each batch", "kdcl", KDCL(temperature=2.0), teacher=four),
