@@ -5,11 +5,11 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_origin, get_type_hints
 
 import griffe
 
-from potstill import catalogue, cli, commands, data, machine, methods, models, recipes, record
+from potstill import catalogue, cli, commands, data, evidence, machine, methods, models, recipes, record
 from potstill.term import Term
 
 MARKER = re.compile(r"<!-- table: ([a-z-]+) -->")
@@ -53,12 +53,17 @@ def shown(default: object) -> str:
     """A default as a reader meets it."""
     if default in (MISSING, inspect.Parameter.empty):
         return "required"
-    return "" if default is None else f"`{default}`"
+    return "" if default in (None, ()) else f"`{default}`"
 
 
 def _flags(kind: Any) -> str:
-    told = described(kind)[1]
-    return grid(("flag", "default", ""), [(_flag(f.name), shown(f.default), told[f.name]) for f in fields(kind)])
+    told, hints = described(kind)[1], get_type_hints(kind, include_extras=True)
+    rows: list[tuple[str, ...]] = []
+    for f in fields(kind):
+        # What is annotated is a word by itself, without a flag before it.
+        name = f"`{f.name.upper()}`" if get_origin(hints[f.name]) is Annotated else _flag(f.name)
+        rows.append((name, shown(f.default), told[f.name]))
+    return grid(("flag", "default", ""), rows)
 
 
 def _flag(name: str) -> str:
@@ -149,6 +154,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "usage": _usage,
     "flags": lambda: _flags(commands.Flags),
     "report-flags": lambda: _flags(commands.Report),
+    "compare-flags": lambda: _flags(evidence.Compare),
+    "plan-flags": lambda: _flags(evidence.Plan),
     "recipes": _recipes,
     "methods": _methods,
     "models": _models,

@@ -18,7 +18,9 @@ Knowledge distillation for image classifiers: train, compare, report.
   run RECIPE [flags]      train every arm and seed of a recipe; started again, it continues
   show RECIPE [flags]     the plan of a recipe: runs, sizes, steps, what it will use, about how long
   list [--json]           recipes, methods, models and data sets
-  report RUNS... [flags]  tables and figures from run folders, as HTML and Markdown
+  report RUNS... [flags]  tables and figures from run folders, as HTML, Markdown, CSV and LaTeX
+  compare RUN RUN         two trained networks on the same test images, by McNemar's test
+  plan [RUNS...] [flags]  how many seeds it takes to show a difference, from the spread that runs have
 
 RECIPE is family:name (see `potstill list`) or path/to/file.py:function. `potstill VERB --help` tells the flags,
 `potstill run RECIPE --help` the recipe's own too.
@@ -59,9 +61,16 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _verbs() -> dict[str, Callable[[list[str]], int]]:
-    from potstill import commands
+    from potstill import commands, evidence
 
-    return {"run": commands.run, "show": commands.show, "list": commands.catalogue, "report": commands.report}
+    return {
+        "run": commands.run,
+        "show": commands.show,
+        "list": commands.catalogue,
+        "report": commands.report,
+        "compare": evidence.compare,
+        "plan": evidence.plan,
+    }
 
 
 if __name__ == "__main__":

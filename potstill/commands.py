@@ -60,8 +60,8 @@ class Report:
 
     Attributes:
         runs: Sweep files, run folders, or folders of them.
-        out: Folder of `report.html` and `report.md`.
-        save: Folder that also gets `<recipe>.json` and `<recipe>.md`, the tables to keep.
+        out: Folder of `report.html`, and of its tables as `report.md`, `report.csv` and `report.tex`.
+        save: Folder that also gets `<recipe>.json`, `.md`, `.csv` and `.tex`, the tables to keep.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]

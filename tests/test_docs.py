@@ -17,7 +17,7 @@ import pytest
 import torch
 import tyro
 
-from potstill import catalogue, cli, commands, recipes
+from potstill import catalogue, cli, commands, evidence, recipes
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -100,6 +100,12 @@ def try_line(line: str) -> None:
     if words[0] == "report" and not all(path.exists() for path in report(words).runs):
         check_sweep_names(report(words))
         return
+    if words[0] == "compare":  # Folders carry fingerprints, which differ from machine to machine.
+        tyro.cli(evidence.Compare, args=words[1:])
+        return
+    if words[0] == "plan" and tyro.cli(evidence.Plan, args=words[1:]).spread is None:
+        check_sweep_names(report(["report", *(word for word in words[1:] if word.endswith(".json"))]))
+        return
     if words[0] == "run":
         digits = words[1].startswith("digits:")
         words = [*words, "--epochs", "1", *seeds(words)] if digits else ["show", *words[1:]]
@@ -129,6 +135,9 @@ def check_sweep_names(asked: commands.Report) -> None:
         ("potstill run digits:quickstart --temprature 3", "SystemExit"),
         ("potstill report runs/mnist-hintn.sweep.json", "AssertionError"),
         ("potstil list", "AssertionError"),
+        ("potstill plan --diference 1", "SystemExit"),
+        ("potstill plan --difference .3 runs/mnist-hintn.sweep.json", "AssertionError"),
+        ("potstill compare one", "SystemExit"),
     ],
 )
 def test_a_wrong_line_is_noticed(line: str, reason: str) -> None:

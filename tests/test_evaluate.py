@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
+from torchmetrics.functional.text import perplexity
 
 from potstill.evaluate import accuracy, agreement, calibration_error, kl_to_teacher, measure, nll
 
@@ -44,6 +45,13 @@ def test_nll_is_the_mean_of_minus_the_log_probability_of_the_label():
     logits, labels = draw()
     want = -np.log(probabilities(logits)[np.arange(len(labels)), labels.numpy()]).mean()
     assert nll(logits, labels) == pytest.approx(want, rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nll_is_the_logarithm_of_torchmetrics_perplexity(seed):
+    logits, labels = draw(seed=seed)
+    theirs = perplexity(logits.double()[None], labels[None])
+    assert nll(logits, labels) == pytest.approx(theirs.log().item(), rel=1e-6)
 
 
 def test_nll_stays_finite_where_single_precision_ends():

@@ -9,7 +9,7 @@ from typing import Any
 from potstill.record import Json
 from potstill.report.load import Entry, Group
 from potstill.report.outcome import Outcome
-from potstill.report.verdict import Verdict, verdict
+from potstill.report.verdict import Verdict, verdicts
 
 
 @dataclass(frozen=True)
@@ -103,13 +103,11 @@ def rows(group: Group) -> tuple[Row, ...]:
 
 
 def _judged(table: Sequence[Row], margin: float) -> tuple[Row, ...]:
-    """The arms with their verdicts; the reference has none, nor have teachers beside students."""
+    """The arms with their verdicts, decided together; the reference has none, nor have teachers beside students."""
     reference, *others = students(table)
-    verdicts: dict[str, Verdict | None] = {}
-    for row in others:
-        pairs = paired(row, reference)
-        verdicts[row.arm] = None if pairs is None else verdict(pairs.values, margin)
-    return tuple(replace(row, verdict=verdicts.get(row.arm)) for row in table)
+    differences = [found.values if (found := paired(row, reference)) else () for row in others]
+    decided = dict(zip([row.arm for row in others], verdicts(differences, margin), strict=True))
+    return tuple(replace(row, verdict=decided.get(row.arm)) for row in table)
 
 
 def students(table: Sequence[Row]) -> tuple[Row, ...]:

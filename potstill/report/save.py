@@ -1,4 +1,4 @@
-"""Tables to keep beside the code: one JSON and one Markdown file per sweep."""
+"""Tables to keep beside the code: JSON, Markdown, CSV and LaTeX per sweep."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -7,13 +7,15 @@ from typing import Any
 
 from potstill.errors import UserError
 from potstill.record import Json, make_folder, write_bytes, write_json
+from potstill.report import latex
 from potstill.report.load import Group
 from potstill.report.rows import Row, Spread, rows, students
+from potstill.report.sheet import sheet
 from potstill.report.tables import section
 
 
 def save_tables(groups: Sequence[Group], folder: Path) -> None:
-    """Write `<recipe>.json` and `<recipe>.md` of every group.
+    """Write `<recipe>.json`, `.md`, `.csv` and `.tex` of every group.
 
     Raises:
         UserError: two groups are of one recipe, so that one would overwrite the other.
@@ -24,8 +26,11 @@ def save_tables(groups: Sequence[Group], folder: Path) -> None:
             raise UserError(f"Two sweeps would both be saved as {folder / name}.json; report them one by one.")
     make_folder(folder)
     for name, group in zip(names, groups, strict=True):
-        write_json(folder / f"{name}.json", table(group))
+        found = table(group)
+        write_json(folder / f"{name}.json", found)
         write_bytes(folder / f"{name}.md", section(group).encode())
+        write_bytes(folder / f"{name}.csv", sheet([found]).encode())
+        write_bytes(folder / f"{name}.tex", latex.document([group]).encode())
 
 
 def file_name(group: Group) -> str:

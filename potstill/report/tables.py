@@ -6,7 +6,20 @@ from typing import Any
 
 from potstill.report.load import Group, Notice, Report
 from potstill.report.rows import Grid, Row, Spread, grid, rows
-from potstill.report.words import amount, bare, environments, measured, remarks, rule, ruling, signed, summary
+from potstill.report.verdict import Verdict
+from potstill.report.words import (
+    amount,
+    bare,
+    environments,
+    measured,
+    probability,
+    remarks,
+    rule,
+    ruling,
+    seeds,
+    signed,
+    summary,
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,19 @@ def _verdict(row: Row) -> Cell:
     return EMPTY if row.verdict is None else Cell(ruling(row.verdict, row.n), "", row.verdict.mean)
 
 
+def _probability(of: Callable[[Verdict], float | None]) -> Callable[[Row], Cell]:
+    def cell(row: Row) -> Cell:
+        value = None if row.verdict is None else of(row.verdict)
+        return EMPTY if value is None else Cell(probability(value), "", value)
+
+    return cell
+
+
+def _needed(row: Row) -> Cell:
+    needed = None if row.verdict is None else row.verdict.needed
+    return EMPTY if needed is None else Cell(seeds(needed), "", needed)
+
+
 VERDICT = Column("verdict", "points", "Test accuracy", _verdict)
 
 COLUMNS = (
@@ -80,6 +106,21 @@ COLUMNS = (
     Column("last epoch", "%", "Test accuracy", lambda row: _spread(row.test_accuracy, 100, 2)),
     Column("published", "%", "Test accuracy", _published, "The value in the source"),
     VERDICT,
+    Column(
+        "p",
+        "Holm",
+        "Test accuracy",
+        _probability(lambda verdict: verdict.p_adjusted),
+        "Of no difference beyond the margin, two-sided, corrected over the arms",
+    ),
+    Column(
+        "p equal",
+        "Holm",
+        "Test accuracy",
+        _probability(lambda verdict: verdict.p_equal_adjusted),
+        "Of a difference as large as the margin, corrected over the arms",
+    ),
+    Column("n needed", "seeds", "Test accuracy", _needed, "For the verdict, with a power of 80 %"),
     Column(
         "best validation",
         "%",
@@ -129,6 +170,32 @@ def comparison(group: Group, arms: Sequence[Row]) -> Table:
     return Table(tuple(explained), tuple(arms), tuple(lines))
 
 
+@dataclass(frozen=True)
+class Lines:
+    """A table as it is written down: what it shows, its heads, and its cells line by line.
+
+    Heads and first cells may hold names of users, and are not escaped; `across` says that first cells are heads too.
+    """
+
+    title: str
+    heads: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+    across: bool = False
+
+
+def written(group: Group, arms: Sequence[Row]) -> tuple[Lines, ...]:
+    """The tables of a group: the comparison, the values per seed, and the grid where there is one."""
+    found = grid(arms)
+    tables = (_comparison(group, arms), _seeds(arms))
+    return tables if found is None else (*tables, _grid(found))
+
+
+def note(group: Group, arms: Sequence[Row]) -> str:
+    """What has to stand below the comparison."""
+    text = "Mean ± sample standard deviation over seeds; test accuracy is that of the last epoch."
+    return f"{text} {rule(group, arms)}".rstrip()
+
+
 def document(report: Report) -> str:
     """The whole report as Markdown."""
     parts = [section(group) for group in report.groups]
@@ -149,13 +216,10 @@ def section(group: Group) -> str:
     if group.command:
         lines += [f"Command: `{group.command}`  "]
     lines += [f"Environment: {'; '.join(environments(group))}", ""]
-    lines += _comparison(group, table)
-    note = f"Mean ± sample standard deviation over seeds; test accuracy is that of the last epoch. {rule(group, table)}"
-    lines += ["", escaped(note).rstrip()]
-    lines += ["", "## Test accuracy per seed, %", "", *_seeds(table)]
-    found = grid(table)
-    if found is not None:
-        lines += ["", f"## Test accuracy over {found.names[0]} and {found.names[1]}, %", "", *_grid(found)]
+    compared, *others = written(group, table)
+    lines += [*markdown(compared), "", escaped(note(group, table))]
+    for other in others:
+        lines += ["", f"## {other.title}", "", *markdown(other)]
     for title, notices in (("Left out", group.left_out), ("Remarks", remarks(group))):
         if notices:
             lines += ["", f"## {title}", "", *_notices(notices)]
@@ -173,7 +237,7 @@ def _notices(notices: Sequence[Notice]) -> list[str]:
     return [f"- **{escaped(notice.name)}**: {escaped(notice.sentence)}" for notice in notices]
 
 
-def _comparison(group: Group, arms: Sequence[Row]) -> list[str]:
+def _comparison(group: Group, arms: Sequence[Row]) -> Lines:
     """The comparison with n beside every accuracy; costs that seldom matter are left to the page."""
     table = comparison(group, arms)
     places = [i for i, column in enumerate(table.columns) if column.family != "Cost per step" and column.title != "n"]
@@ -182,31 +246,32 @@ def _comparison(group: Group, arms: Sequence[Row]) -> list[str]:
         column = table.columns[i]
         title = "test accuracy" if column.title == "last epoch" else column.title
         heads.append(f"{title}, {column.unit}" if column.unit else title)
-    lines: list[list[str]] = []
+    lines: list[tuple[str, ...]] = []
     for row, cells in zip(table.arms, table.cells, strict=True):
         counted = f"{measured(row.test_accuracy)} (n = {row.n})"
         texts = [counted if table.columns[i].title == "last epoch" else _text(cells[i]) for i in places]
-        lines.append([escaped(row.arm), *texts])
-    return markdown(heads, lines)
+        lines.append((row.arm, *texts))
+    return Lines("Comparison", tuple(heads), tuple(lines))
 
 
 def _text(cell: Cell) -> str:
     return f"{cell.text} ± {cell.spread}" if cell.spread else cell.text
 
 
-def _seeds(arms: Sequence[Row]) -> list[str]:
-    seeds = sorted({seed for row in arms for seed in row.seeds})
-    lines: list[list[str]] = []
+def _seeds(arms: Sequence[Row]) -> Lines:
+    numbers = sorted({seed for row in arms for seed in row.seeds})
+    lines: list[tuple[str, ...]] = []
     for row in arms:
         known = dict(zip(row.seeds, row.test_accuracy.values, strict=True))
-        lines.append([escaped(row.arm), *(f"{100 * known[seed]:.2f}" if seed in known else DASH for seed in seeds)])
-    return markdown(["arm", *(str(seed) for seed in seeds)], lines)
+        lines.append((row.arm, *(f"{100 * known[seed]:.2f}" if seed in known else DASH for seed in numbers)))
+    return Lines("Test accuracy per seed, %", ("arm", *(str(seed) for seed in numbers)), tuple(lines))
 
 
-def _grid(found: Grid) -> list[str]:
+def _grid(found: Grid) -> Lines:
     down, across = found.values
-    lines = [[f"**{label(value)}**", *(grid_text(found, value, other) for other in across)] for value in down]
-    return markdown([f"{found.names[0]} ↓ {found.names[1]} →", *(label(value) for value in across)], lines)
+    lines = [(label(value), *(grid_text(found, value, other) for other in across)) for value in down]
+    heads = (f"{found.names[0]} ↓ {found.names[1]} →", *(label(value) for value in across))
+    return Lines(f"Test accuracy over {found.names[0]} and {found.names[1]}, %", heads, tuple(lines), across=True)
 
 
 def grid_text(found: Grid, down: Any, across: Any) -> str:
@@ -220,7 +285,13 @@ def label(value: Any) -> str:
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
-def markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table: the first column to the left, the others to the right."""
-    rule = "|".join(["---", *("---:" for _ in heads[1:])])
-    return [f"| {' | '.join(heads)} |", f"|{rule}|", *(f"| {' | '.join(line)} |" for line in lines)]
+def markdown(table: Lines) -> list[str]:
+    """A table in Markdown: the first column to the left, the others to the right."""
+    rule = "|".join(["---", *("---:" for _ in table.heads[1:])])
+    mark = "**" if table.across else ""
+    lines = [" | ".join([f"{mark}{escaped(first)}{mark}", *cells]) for first, *cells in table.cells]
+    return [
+        f"| {' | '.join(escaped(head) for head in table.heads)} |",
+        f"|{rule}|",
+        *(f"| {line} |" for line in lines),
+    ]

@@ -1,21 +1,23 @@
-"""The verdict on an arm: a paired t test of its differences to the reference, seed by seed, and a margin.
+"""The verdicts on the arms of a comparison: paired t tests against one reference, corrected together, and a margin.
 
 The interval is Student's (1908). That two arms count as equal is decided by two one-sided tests (Schuirmann, 1987): the
-difference is proven to lie within the margin, which a test that merely found no difference does not prove.
+difference is proven to lie within the margin, which a test that merely found no difference does not prove. The arms of
+a comparison are corrected by Holm's step-down procedure (1979), once for the claim that an arm differs and once for the
+claim that it is equivalent.
 """
 
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from potstill.report.holm import Step, holm
+from potstill.report.power import FEWEST, seeds_needed
 
 Word = Literal["better", "worse", "equivalent", "undecided"]
 
-FEWEST = 3
-"""Pairs below which nothing is decided: of two, the 95 % interval reaches 12.7 standard errors to either side."""
-
 LEVEL = 0.95
-"""The confidence level of an interval."""
+"""The confidence level of a comparison: of the interval of a single arm, and of all decisions of one kind together."""
 
 DECIMALS = 12
 """Accuracies are counts over a split; what lies beyond in a difference is the rounding of the subtraction."""
@@ -30,66 +32,177 @@ class Verdict:
     Attributes:
         word: Better, worse, equivalent or undecided.
         mean: The mean difference, arm minus reference.
-        low: Lower end of the confidence interval of the mean difference.
+        low: Lower end of the confidence interval that decided.
         high: Upper end of the interval.
+        level: The confidence level of the interval: that at which Holm's procedure decided this arm.
+        margin: What it was held against, as a fraction.
         n: The number of pairs.
-        p: The two-sided p value of no difference, for this arm alone.
+        p: The two-sided p value of no difference, or of none beyond the margin, for this arm alone.
+        p_adjusted: The same, adjusted over the arms of the comparison; None for two pairs, which are not tested.
+        p_equal: The p value of a difference as large as the margin, for this arm alone; None without a margin.
+        p_equal_adjusted: The same, adjusted over the arms; None for two pairs or without a margin.
+        needed: Seeds that would give the verdict a power of 80 %, were mean and spread the true ones, 1001 for more
+            than 1000; None where the verdict is reached.
     """
 
     word: Word
     mean: float
     low: float
     high: float
+    level: float
+    margin: float
     n: int
     p: float
+    p_adjusted: float | None
+    p_equal: float | None
+    p_equal_adjusted: float | None
+    needed: int | None
+
+
+def verdicts(
+    arms: Sequence[Sequence[float]], margin: float = 0.0, *, level: float = LEVEL
+) -> tuple[Verdict | None, ...]:
+    """The verdicts on the arms of one comparison, decided together; None for an arm of fewer than two pairs.
+
+    With m the margin, an arm is
+
+    - better where its interval lies above m, worse where it lies below -m,
+    - equivalent where m > 0 and its interval lies within (-m, m),
+    - undecided else, and always where there are two pairs.
+
+    The interval is Student's, at the level at which Holm's procedure decided the arm. Two families are corrected, with
+    k arms of three pairs or more in each: "better or worse", where the step that leaves i arms to decide takes the
+    two-sided interval at 1 - (1 - level) / i, and "equivalent", where it takes that at 1 - 2 (1 - level) / i, which is
+    two one-sided tests. An undecided arm shows the wider of the two that failed to decide it.
+
+    Args:
+        arms: Per arm its differences in test accuracy to the reference (arm minus reference, same seeds), as fractions.
+        margin: The difference below which arms count as equal, as a fraction; 0 knows no equivalence.
+        level: One minus the chance of any wrong decision of one kind over the arms, within (0.5, 1).
+    """
+    samples = {place: _sample(arm) for place, arm in enumerate(arms) if len(arm) > 1}
+    # That two pairs decide nothing is known before the runs, so such arms cost the others nothing.
+    tested = [place for place, sample in samples.items() if sample.n >= FEWEST]
+    differ = _decided([samples[place].p_beyond(margin) for place in tested], tested, 1 - level)
+    equal = _decided([samples[place].p_within(margin) for place in tested], tested, 1 - level) if margin else {}
+    found = {
+        place: _tested(sample, margin, differ[place], equal.get(place))
+        if place in differ
+        else _untested(sample, margin, level, (1 - level) / len(samples))
+        for place, sample in samples.items()
+    }
+    return tuple(found.get(place) for place in range(len(arms)))
 
 
 def verdict(differences: Sequence[float], margin: float = 0.0, *, level: float = LEVEL) -> Verdict | None:
-    """The verdict on paired differences in test accuracy (arm minus reference, same seeds); None for fewer than two.
+    """The verdict on one arm that is compared alone: `verdicts` for a single one."""
+    return verdicts([differences], margin, level=level)[0]
 
-    With m the margin and the two-sided paired t interval at `level`, an arm is
 
-    - better where the lower end lies above m,
-    - worse where the upper end lies below -m,
-    - equivalent where m > 0 and the interval at 2 · level - 1 lies within (-m, m): two one-sided tests at 1 - level,
-    - undecided else, and always where there are two pairs.
+@dataclass(frozen=True)
+class _Sample:
+    """Mean, standard deviation and count of the differences of one arm."""
 
-    Differences that are all the same leave an interval of no width, which is judged by the same rules.
+    mean: float
+    std: float
+    n: int
 
-    Args:
-        differences: One per seed, as fractions.
-        margin: The difference below which arms count as equal, as a fraction; 0 knows no equivalence.
-        level: The confidence level of the interval, within (0.5, 1).
-    """
+    def p_beyond(self, margin: float) -> float:
+        """The two-sided p value of a difference that does not lie beyond the margin."""
+        if not self.std:
+            return 0.0 if abs(self.mean) > margin else 1.0
+        return min(1.0, 2 * min(self._tail(margin - self.mean), self._tail(margin + self.mean)))
+
+    def p_within(self, margin: float) -> float:
+        """The p value of a difference that does not lie within the margin: the greater of two one-sided ones."""
+        if not self.std:
+            return 0.0 if abs(self.mean) < margin else 1.0
+        return max(self._tail(self.mean - margin), self._tail(-self.mean - margin))
+
+    def _tail(self, distance: float) -> float:
+        """The chance of a mean that lies lower than a distance to its truth."""
+        # SciPy takes a second to import, which a report without a comparison does not wait for.
+        from scipy import special
+
+        return float(special.stdtr(self.n - 1, distance / self.error))
+
+    @property
+    def error(self) -> float:
+        """The standard error of the mean."""
+        return self.std / self.n**0.5
+
+    def interval(self, alpha: float) -> Interval:
+        """Student's two-sided interval of the mean at 1 - alpha."""
+        if not self.std:
+            return self.mean, self.mean
+        from scipy import special
+
+        half = float(special.stdtrit(self.n - 1, 1 - alpha / 2)) * self.error
+        return self.mean - half, self.mean + half
+
+
+def _sample(differences: Sequence[float]) -> _Sample:
     values = [round(difference, DECIMALS) for difference in differences]
-    if len(values) < 2:
-        return None
-    (low, high), inner, p = _tested(values, level)
-    word: Word = "undecided"
-    if len(values) >= FEWEST:
-        word = _word((low, high), inner, margin)
-    return Verdict(word, round(statistics.fmean(values), DECIMALS), low, high, len(values), p)
+    # Of equal values the deviation is not always exactly 0.
+    std = statistics.stdev(values) if len(set(values)) > 1 else 0.0
+    return _Sample(round(statistics.fmean(values), DECIMALS), std, len(values))
 
 
-def _word(outer: Interval, inner: Interval, margin: float) -> Word:
-    if outer[0] > margin:
-        return "better"
-    if outer[1] < -margin:
-        return "worse"
-    if margin > 0 and -margin < inner[0] and inner[1] < margin:
-        return "equivalent"
-    return "undecided"
+def _decided(values: Sequence[float], places: Sequence[int], alpha: float) -> dict[int, Step]:
+    return dict(zip(places, holm(values, alpha), strict=True))
 
 
-def _tested(values: Sequence[float], level: float) -> tuple[Interval, Interval, float]:
-    """The intervals at `level` and at 2 · level - 1, and the p value."""
-    if len(set(values)) == 1:
-        # Without spread t is infinite or undefined, and SciPy warns.
-        same = (values[0], values[0])
-        return same, same, 0.0 if values[0] else 1.0
-    # Importing it takes a second, which a report without a comparison does not wait for.
-    from scipy import stats
+def _tested(sample: _Sample, margin: float, differ: Step, equal: Step | None) -> Verdict:
+    """The verdict whose interval says the same as its word."""
+    outer = sample.interval(differ.alpha)
+    alpha, (low, high), word = differ.alpha, outer, _side(outer, margin)
+    if word == "undecided" and equal is not None:
+        inner = sample.interval(2 * equal.alpha)
+        if -margin < inner[0] and inner[1] < margin:
+            word = "equivalent"
+        if word == "equivalent" or 2 * equal.alpha < differ.alpha:
+            alpha, (low, high) = 2 * equal.alpha, inner
+    needed = None if word != "undecided" else _needed(sample, margin, differ.alpha, equal.alpha if equal else None)
+    return Verdict(
+        word=word,
+        mean=sample.mean,
+        low=low,
+        high=high,
+        level=round(1 - alpha, DECIMALS),
+        margin=margin,
+        n=sample.n,
+        p=differ.p,
+        p_adjusted=differ.adjusted,
+        p_equal=equal.p if equal else None,
+        p_equal_adjusted=equal.adjusted if equal else None,
+        needed=needed,
+    )
 
-    result: Any = stats.ttest_1samp(values, 0.0)
-    outer, inner = (result.confidence_interval(share) for share in (level, 2 * level - 1))
-    return (float(outer.low), float(outer.high)), (float(inner.low), float(inner.high)), float(result.pvalue)
+
+def _untested(sample: _Sample, margin: float, level: float, alpha: float) -> Verdict:
+    """What two pairs say: an interval, and no decision."""
+    low, high = sample.interval(1 - level)
+    return Verdict(
+        word="undecided",
+        mean=sample.mean,
+        low=low,
+        high=high,
+        level=level,
+        margin=margin,
+        n=sample.n,
+        p=sample.p_beyond(margin),
+        p_adjusted=None,
+        p_equal=sample.p_within(margin) if margin else None,
+        p_equal_adjusted=None,
+        needed=_needed(sample, margin, alpha, alpha),
+    )
+
+
+def _side(interval: Interval, margin: float) -> Word:
+    return "better" if interval[0] > margin else "worse" if interval[1] < -margin else "undecided"
+
+
+def _needed(sample: _Sample, margin: float, differ: float, equal: float | None) -> int:
+    """Seeds for the verdict that the mean points to, at the level at which it was missed."""
+    alpha = differ if equal is None or abs(sample.mean) > margin else equal
+    return seeds_needed(sample.mean, sample.std, margin, alpha=alpha)

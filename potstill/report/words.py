@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from potstill.record import Json
 from potstill.report.load import Entry, Group, Notice
+from potstill.report.power import FEWEST, LIMIT, POWER
 from potstill.report.rows import Row, Spread, best, paired, students
-from potstill.report.verdict import FEWEST, LEVEL, Verdict
+from potstill.report.verdict import LEVEL, Verdict
 
 
 def bare(value: float, places: int) -> str:
@@ -76,35 +77,77 @@ def _difference(top: Row, against: Row) -> str:
 
 
 def _single(top: Row, against: Row) -> str:
-    return "" if min(top.n, against.n) > 1 else " A single run says nothing about the spread between seeds."
+    if min(top.n, against.n) > 1:
+        return ""
+    return (
+        " A single run says nothing about the spread between seeds; potstill compare, given two run folders, tests "
+        "their networks on the test images."
+    )
 
 
 def ruling(found: Verdict, n: int) -> str:
     """A verdict in a cell, in points: better +1.23 [+0.40, +2.06]; with its pairs where they are not the arm's n runs.
 
-    Too few pairs to decide by leave the word alone: their interval would only look like a finding.
+    Too few pairs to decide by leave the word alone: their interval would only look like a finding. An end of the
+    interval has as many digits as it takes to lie, as it is printed, on its own side of the margin.
     """
     pairs = "" if found.n == n else f" (n = {found.n})"
     if found.n < FEWEST:
         return found.word + pairs
-    mean, low, high = (signed(100 * value, 2) for value in (found.mean, found.low, found.high))
+    mean = signed(100 * found.mean, 2)
+    low, high = (signed(100 * end, _places(100 * end, 100 * found.margin)) for end in (found.low, found.high))
     return f"{found.word} {mean} [{low}, {high}]{pairs}"
 
 
+def _places(value: float, margin: float) -> int:
+    """Decimals, two or more, by which a value is not rounded onto the margin."""
+    near = abs(abs(value) - margin)
+    return next((places for places in range(2, 6) if near > 0.5 * 10**-places or not near), 6)
+
+
+def probability(p: float) -> str:
+    """A p value: .034, < .001; with more digits where it would be rounded onto 5 %."""
+    if p < 0.001:
+        return "< .001"
+    level = 1 - LEVEL
+    places = next(places for places in range(3, 9) if abs(p - level) > 0.5 * 10**-places or places == 8)
+    return bare(p, places)
+
+
+def seeds(needed: int) -> str:
+    """A number of seeds: 12, > 1,000."""
+    return str(needed) if needed <= LIMIT else f"> {LIMIT:,}"
+
+
 def rule(group: Group, table: Sequence[Row]) -> str:
-    """How the verdicts of a comparison were reached, in one sentence; empty where there are none."""
-    if group.margin is None or all(row.verdict is None for row in table):
+    """How the verdicts of a comparison were reached; empty where there are none."""
+    found = [row.verdict for row in table if row.verdict is not None]
+    if group.margin is None or not found:
         return ""
+    tested = [verdict.level for verdict in found if verdict.n >= FEWEST]
+    together = f", {len(tested)} arms corrected together (Holm)" if len(tested) > 1 else ""
     lead = (
         f"Verdict: mean difference to {students(table)[0].arm} over the seeds of both, in points, with the "
-        f"{100 * LEVEL:g} % interval of a paired two-sided t test, each arm by itself; "
+        f"{_range(tested or [LEVEL])} % interval of a paired two-sided t test{together}; "
     )
     if not group.margin:
-        return f"{lead}better or worse where the interval excludes 0 (no margin), undecided else and for two seeds."
-    return (
-        f"{lead}better or worse where the interval lies beyond a margin of {100 * group.margin:g} points, equivalent "
-        f"where the {100 * (2 * LEVEL - 1):g} % interval lies within it, undecided else and for two seeds."
+        decision = "better or worse where the interval excludes 0 (no margin)"
+    else:
+        decision = (
+            f"better or worse where the interval lies beyond a margin of {100 * group.margin:g} points, equivalent "
+            "where it lies within (two one-sided tests)"
+        )
+    needed = (
+        f" n needed: seeds that decide with {100 * POWER:g} % power if mean and spread are the true ones."
+        if any(verdict.needed is not None for verdict in found)
+        else ""
     )
+    return f"{lead}{decision}, undecided else and for two seeds.{needed}"
+
+
+def _range(levels: Sequence[float]) -> str:
+    """The least and the greatest level, in percent: 95, 95 to 98.33."""
+    return " to ".join(dict.fromkeys(f"{100 * level:.4g}" for level in (min(levels), max(levels))))
 
 
 def environment(entry: Entry) -> str:

@@ -18,7 +18,7 @@ RUN = ("run", "digits:quickstart")
 
 MISTAKES: dict[str, tuple[Sequence[str], str]] = {
     "verb": (("rn",), "There is no verb 'rn'; did you mean 'run'?"),
-    "far verb": (("train",), "There is no verb 'train'; expected one of run, show, list, report."),
+    "far verb": (("train",), "There is no verb 'train'; expected one of run, show, list, report, compare, plan."),
     "no recipe": (("run",), "No recipe was named; write `potstill run RECIPE`, with one of cifar10:fitnets, "),
     "no recipe, a flag": (("show", "--seed", "1"), "No recipe was named; write `potstill show RECIPE`, with one of "),
     "recipe": (("run", "digits:quickstrt"), "There is no recipe 'digits:quickstrt'; did you mean 'digits:quickstart'?"),
@@ -92,6 +92,23 @@ MISTAKES: dict[str, tuple[Sequence[str], str]] = {
     "nothing to report": (("report",), "No runs were named; give a sweep file such as runs/mnist-hinton.sweep.json, "),
     "report of what is not there": (("report", "none"), "none does not exist; name a sweep file, a run folder, or a "),
     "report of an empty folder": (("report", "empty"), "empty holds neither a sweep file nor a run folder; name the "),
+    "a pair that is not there": (("compare", "none", "empty"), "none does not exist; name two run folders."),
+    "a pair of no runs": (("compare", "empty", "empty"), "empty is not a run folder: it holds no readable run.json; "),
+    "no difference": (("plan", "--difference", "0"), "--difference is 0; expected percentage points, above 0 and "),
+    "no power": (("plan", "--difference", "1", "--power", "80"), "--power is 80; expected a fraction between 0 and 1"),
+    "no spread": (("plan", "--difference", "1", "--spread", "0"), "--spread is 0; expected percentage points, above "),
+    "no plan without runs": (
+        ("plan", "--difference", "1"),
+        "No runs were named and there is no folder runs; name sweeps or runs, or give --spread.",
+    ),
+    "runs and a spread": (
+        ("plan", "--difference", "1", "--spread", "1", "empty"),
+        "--spread was given beside runs; give either, for the runs have a spread of their own.",
+    ),
+    "a plan of an empty folder": (
+        ("plan", "--difference", "1", "empty"),
+        "empty holds neither a sweep file nor a run ",
+    ),
     "report of a file": (("report", "a_file"), "a_file is not a readable sweep file; name a *.sweep.json file, "),
 }
 

@@ -4,6 +4,8 @@ import inspect
 import json
 import os
 import re
+import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +95,9 @@ def test_a_process_exits_with_the_status_and_its_piped_output_is_plain(place: Pa
         ["run", "digits:quickstrt"],
         ["report", "--help"],
         ["report", "runs", "--save", "saved"],
+        ["compare", "--help"],
+        ["plan", "--help"],
+        ["plan", "--difference", "1", "--spread", ".3"],
     ],
     ids=" ".join,
 )
@@ -113,7 +118,7 @@ def test_what_trains_nothing_does_not_import_torch(words: list[str], finished: P
 def test_the_top_level_help_names_every_verb(capsys: pytest.CaptureFixture[str]):
     assert main([]) == main(["--help"]) == 0
     told = capsys.readouterr().out
-    for verb in ("run RECIPE", "show RECIPE", "list", "report RUNS..."):
+    for verb in ("run RECIPE", "show RECIPE", "list", "report RUNS...", "compare RUN RUN", "plan [RUNS...]"):
         assert f"\n  {verb} " in told
     assert "Exit status: 0 done, 1 a run failed" in told
     assert main(["--version"]) == 0
@@ -211,8 +216,46 @@ def test_a_report_is_written_where_it_was_asked_for(finished: Path, tmp_path: Pa
     out, saved = tmp_path / "out", tmp_path / "saved"
     assert main(["report", str(finished / "runs"), "--out", str(out), "--save", str(saved)]) == 0
     assert capsys.readouterr().out == f"{out / 'report.html'}\n"
-    assert sorted(path.name for path in out.iterdir()) == ["report.html", "report.md"]
-    assert sorted(path.name for path in saved.iterdir()) == ["finished.py-right.json", "finished.py-right.md"]
+    kinds = ("csv", "html", "md", "tex")
+    assert sorted(path.name for path in out.iterdir()) == [f"report.{kind}" for kind in kinds]
+    kinds = ("csv", "json", "md", "tex")
+    assert sorted(path.name for path in saved.iterdir()) == [f"finished.py-right.{kind}" for kind in kinds]
+
+
+def test_trained_runs_are_compared_and_planned_by(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """What a real training leaves is enough, and what is said agrees with its record."""
+    recipe, runs = str(finished / "finished.py:right"), str(tmp_path / "runs")
+    shutil.copytree(finished / "runs", runs)
+    assert main(["run", recipe, "--runs-dir", runs, "--seeds", "2", "--quiet"]) == 0
+    folders = sorted(
+        (tmp_path / "runs").glob("right-*"), key=lambda f: json.loads((f / "run.json").read_text())["run"]["seed"]
+    )
+    accuracies = [json.loads((folder / "result.json").read_text())["test_accuracy"] for folder in folders]
+    assert main(["compare", *map(str, folders)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].split() == ["run", "test", "accuracy,", "%", "right", "right", "alone"]
+    for seed, (line, accuracy) in enumerate(zip(told[1:3], accuracies, strict=True)):
+        assert re.match(rf"right, seed {seed} +{100 * accuracy:.2f} +{round(600 * accuracy)} +\d+$", line.rstrip())
+    assert re.match(r"Of 600 images both are right on \d+ and neither on \d+\. First minus second: ", told[3])
+    assert re.match(r"(On these|These) 600 images .* that takes several seeds of each\.$", told[-1])
+    assert main(["plan", "--difference", "2", runs]) == 0
+    told = capsys.readouterr().out.splitlines()
+    spread = f"{100 * statistics.stdev(accuracies):.2f}".removeprefix("0")
+    assert told[1].split()[:4] == ["finished.py:right", "right", "2", spread]
+    assert re.match(
+        r"To show a difference of 2 points with 80 % power, a paired t test at 5 % needs \d+ seeds of ", told[-1]
+    )
+
+
+def test_a_table_in_a_pipe_is_plain_and_not_broken(place: Path):
+    done = process("plan", "--difference", ".3", "--spread", ".23", cwd=place, FORCE_COLOR="1", COLUMNS="30")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        "arm    spread, points  of differences  seeds alone\n"
+        "given             .23      .33 (√2 ×)           12\n"
+        "To show a difference of 0.3 points with 80 % power, a paired t test at 5 % needs 12 seeds of each arm: "
+        "differences spread by .33 points if their seeds have nothing in common.\n"
+    )
 
 
 def test_common_flags_change_the_students_and_no_teacher():

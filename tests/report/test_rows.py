@@ -1,5 +1,5 @@
 import json
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any
 
 import numpy as np
@@ -7,8 +7,8 @@ import pytest
 
 from potstill.report.load import gather
 from potstill.report.rows import best, chosen, grid, paired, rows, spread, students
-from potstill.report.verdict import verdict
-from potstill.report.words import amount, bare, rule, signed, summary
+from potstill.report.verdict import verdict, verdicts
+from potstill.report.words import amount, bare, probability, rule, ruling, seeds, signed, summary
 
 from .folders import Runs, hinton
 
@@ -84,9 +84,28 @@ def test_verdicts_are_against_the_first_arm_over_the_seeds_of_both(runs: Runs):
         "soft": ("better", 3),
         "two": ("undecided", 2),
     }
-    expected = verdict([0.02 + seed / 900 - seed / 1000 for seed in (2, 3, 4)])
-    assert expected is not None
-    assert astuple(found["soft"])[1:] == pytest.approx(astuple(expected)[1:], rel=1e-8)
+    differences = [[0.02 + seed / 900 - seed / 1000 for seed in seeds] for seeds in ((2, 3, 4), (3, 4), (4,))]
+    expected = verdicts(differences)
+    assert expected[0] is not None
+    numbers = [[value for value in astuple(one)[1:] if value is not None] for one in (found["soft"], expected[0])]
+    assert numbers[0] == pytest.approx(numbers[1], rel=1e-8)
+
+
+def test_the_arms_of_a_sweep_are_decided_together(runs: Runs):
+    wobble = (0.0, 0.002, 0.001, 0.003)
+    for seed, more in enumerate(wobble):
+        runs.run("hard", seed, 0.9)
+        for arm, gain in (("soft", 0.004), ("even", -0.0015), ("same", -0.0014)):
+            runs.run(arm, seed, 0.9 + gain + more)
+    alone = verdict([0.004 + more for more in wobble])
+    found = [row.verdict for row in rows(gather([runs.sweep()]).groups[0]) if row.verdict]
+    assert alone is not None
+    assert [(result.word, result.level) for result in found] == [
+        ("better", pytest.approx(1 - 0.05 / 3)),
+        ("undecided", pytest.approx(0.975)),
+        ("undecided", pytest.approx(0.975)),
+    ]
+    assert found[0].p_adjusted == pytest.approx(3 * alone.p)
 
 
 def test_the_margin_of_a_sweep_judges_and_older_sweeps_have_none(runs: Runs):
@@ -127,7 +146,7 @@ def test_summary_of_single_runs_says_what_is_unknown(runs: Runs):
     assert summary(rows(gather([runs.sweep()]).groups[0])) == (
         "Of 2 arms, hard has the highest mean test accuracy: 90.00 % (n = 1). The next is soft with 88.00 % (n = 1); "
         "the difference of the means is +2.00 points (no seed in common). A single run says nothing about the spread "
-        "between seeds."
+        "between seeds; potstill compare, given two run folders, tests their networks on the test images."
     )
 
 
@@ -162,3 +181,21 @@ def test_numbers_as_they_are_read():
     assert (bare(0.123, 2), bare(3.781, 2), bare(0.0, 2)) == (".12", "3.78", ".00")
     assert (signed(0.5, 2), signed(-0.5, 2)) == ("+0.50", "\N{MINUS SIGN}0.50")
     assert (amount(12_050_000), amount(12_730), amount(7)) == ("12.05 M", "12.73 k", "7")
+    assert [probability(p) for p in (0.0312, 0.0004, 1.0, 0.0501, 0.04996)] == [
+        ".031",
+        "< .001",
+        "1.000",
+        ".0501",
+        ".04996",
+    ]
+    assert (seeds(12), seeds(1000), seeds(1001)) == ("12", "1000", "> 1,000")
+
+
+def test_an_end_of_an_interval_is_not_rounded_onto_the_margin():
+    found = verdict([0.012, 0.012, 0.011, 0.0125, 0.0118], 0.0)
+    assert found is not None
+    near = replace(found, low=0.00001, high=0.02)
+    assert ruling(near, 5) == "better +1.19 [+0.001, +2.00]"
+    assert ruling(replace(near, low=0.00801, margin=0.008), 5) == "better +1.19 [+0.801, +2.00]"
+    assert ruling(replace(near, word="undecided", low=0.00799, margin=0.008), 5) == "undecided +1.19 [+0.799, +2.00]"
+    assert ruling(replace(near, low=0.0), 5) == "better +1.19 [+0.00, +2.00]"

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from potstill.report.verdict import Verdict, verdict
+from potstill.report.verdict import Verdict, verdict, verdicts
 
 SPREAD = 0.002
 
@@ -81,30 +81,53 @@ def test_equivalent_is_decided_by_two_one_sided_tests():
 
 def test_a_difference_that_is_significant_may_be_too_small_to_count():
     result = found(around(0.001, width=0.0005), 0.005)
-    assert result.p < 0.05
+    significant: Any = stats.ttest_1samp(around(0.001, width=0.0005), 0.0)
+    assert significant.pvalue < 0.05
     assert result.low > 0
-    assert result.word == "equivalent"
+    assert (result.word, result.p) == ("equivalent", 1.0)
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.003])
+def test_p_values_are_those_of_one_sided_tests_against_the_margin(margin: float):
+    differences = around(0.0042)
+    ends: list[Any] = [
+        stats.ttest_1samp(differences, end, alternative=side)
+        for end, side in ((margin, "greater"), (-margin, "less"), (-margin, "greater"), (margin, "less"))
+    ]
+    beyond, below, above, within = (end.pvalue for end in ends)
+    result = found(differences, margin)
+    assert result.p == pytest.approx(2 * min(beyond, below), rel=1e-9)
+    assert result.p_adjusted == result.p
+    assert result.p_equal == (None if margin == 0 else pytest.approx(max(above, within), rel=1e-9))
+    if margin == 0:
+        both: Any = stats.ttest_1samp(differences, 0.0)
+        assert result.p == pytest.approx(both.pvalue, rel=1e-9)
 
 
 @pytest.mark.parametrize(
-    ("mean", "margin", "word", "p"),
+    ("mean", "margin", "word", "p", "p_equal"),
     [
-        (0.0, 0.0, "undecided", 1.0),
-        (0.0, 0.01, "equivalent", 1.0),
-        (0.02, 0.0, "better", 0.0),
-        (-0.02, 0.0, "worse", 0.0),
-        (0.02, 0.03, "equivalent", 0.0),
-        (0.02, 0.02, "undecided", 0.0),
-        (-0.02, 0.02, "undecided", 0.0),
+        (0.0, 0.0, "undecided", 1.0, None),
+        (0.0, 0.01, "equivalent", 1.0, 0.0),
+        (0.02, 0.0, "better", 0.0, None),
+        (-0.02, 0.0, "worse", 0.0, None),
+        (0.02, 0.01, "better", 0.0, 1.0),
+        (0.02, 0.03, "equivalent", 1.0, 0.0),
+        (0.02, 0.02, "undecided", 1.0, 1.0),
+        (-0.02, 0.02, "undecided", 1.0, 1.0),
     ],
 )
-def test_equal_differences_leave_no_width_and_no_warning(mean: float, margin: float, word: str, p: float):
+def test_equal_differences_leave_no_width_and_no_warning(
+    mean: float, margin: float, word: str, p: float, p_equal: float | None
+):
     references = (0.03, 0.47, 0.97)
     differences = [(reference + mean) - reference for reference in references]
     # As in records: subtraction rounds, so they are only nearly equal.
     assert len(set(differences)) > 1 or mean == 0
     result = found(differences, margin)
-    assert result == Verdict(word, mean, mean, mean, 3, p)  # pyright: ignore[reportArgumentType]
+    assert (result.word, result.mean, result.low, result.high) == (word, mean, mean, mean)
+    assert (result.p, result.p_equal, result.n) == (p, p_equal, 3)
+    assert result.needed == (1001 if word == "undecided" else None)
 
 
 def test_nearly_equal_differences_do_not_warn():
@@ -141,3 +164,112 @@ def test_an_arm_at_the_margin_is_seldom_called_equivalent_or_better():
     results = judged(margin, margin, 5, seed=3)
     assert 0.02 < share(results, "equivalent") <= 0.05 + ERROR
     assert 0.01 < share(results, "better") <= 0.025 + ERROR
+
+
+def test_two_pairs_are_no_part_of_the_family():
+    pair = [0.05, 0.0500001]
+    alone, beside = found(around(0.01)), verdicts([around(0.01), pair, pair, []])
+    assert beside[0] == alone
+    assert beside[3] is None
+    assert beside[1] == beside[2]
+    assert beside[1] is not None
+    assert (beside[1].word, beside[1].p_adjusted, beside[1].needed) == ("undecided", None, 3)
+
+
+def test_holm_takes_from_an_arm_what_it_could_claim_alone():
+    half = 2.7764 * SPREAD * (0.5 / 4) ** 0.5
+    arm = around(half * 1.2)
+    assert found(arm).word == "better"
+    two = verdicts([arm, around(0.0)])
+    assert [result.word for result in two if result] == ["undecided", "undecided"]
+    # Beside an arm that is decided at the first step it is the last one, and is held against the whole of 5 %.
+    first, second = verdicts([arm, around(10 * half)])
+    assert first is not None
+    assert second is not None
+    assert (first.word, first.level, second.word, second.level) == ("better", 0.95, "better", 0.975)
+    assert first.low == pytest.approx(0.2 * half, rel=1e-3)
+
+
+def said_by(result: Verdict) -> str:
+    """What the interval says by itself."""
+    if result.low > result.margin:
+        return "better"
+    if result.high < -result.margin:
+        return "worse"
+    inside = -result.margin < result.low and result.high < result.margin
+    return "equivalent" if result.margin and inside else "undecided"
+
+
+def test_no_verdict_contradicts_the_numbers_beside_it():
+    rng = np.random.default_rng(4)
+    seen: dict[str, int] = {}
+    levels: set[float] = set()
+    for _ in range(1500):
+        margin = float(rng.choice([0.0, 0.002, 0.006]))
+        truths = rng.normal(0, 0.005, rng.integers(1, 7))
+        arms = [rng.normal(truth, rng.choice([0.001, 0.003]), rng.integers(2, 9)).tolist() for truth in truths]
+        for result in verdicts(arms, margin):
+            assert result is not None
+            if result.n < 3:
+                continue
+            assert result.word == said_by(result)
+            assert result.p_adjusted is not None
+            assert result.p_adjusted >= result.p
+            assert (result.word in ("better", "worse")) == (result.p_adjusted < 0.05)
+            if margin:
+                assert result.p_equal_adjusted is not None
+                assert (result.word == "equivalent") == (result.p_equal_adjusted < 0.05)
+            assert (result.needed is None) == (result.word != "undecided")
+            assert result.level >= (0.9 if result.word == "equivalent" else 0.95)
+            seen[result.word] = seen.get(result.word, 0) + 1
+            levels.add(result.level)
+    assert min(seen.values()) > 300
+    assert len(seen) == 4
+    assert len(levels) > 6
+
+
+FAMILY = 5
+
+
+def families(truths: list[float], n: int, seed: int, margin: float = 0.0, trials: int = 1000) -> list[list[Verdict]]:
+    """Verdicts on sweeps whose arms share the noise of their reference, as in real ones."""
+    rng = np.random.default_rng(seed)
+    arms = SPREAD * rng.standard_normal((trials, len(truths), n)) + np.array(truths)[:, None]
+    draws = arms - SPREAD * rng.standard_normal((trials, 1, n))
+    return [[result for result in verdicts(sweep, margin) if result] for sweep in draws.tolist()]
+
+
+def wrongly(sweeps: list[list[Verdict]], places: list[int], *words: str) -> float:
+    """The share of sweeps in which one of some arms, or more, has one of some verdicts."""
+    return sum(any(sweep[place].word in words for place in places) for sweep in sweeps) / len(sweeps)
+
+
+def limit(share: float, trials: int = 1000) -> float:
+    return share + 3 * (share * (1 - share) / trials) ** 0.5
+
+
+def test_of_equal_arms_one_or_more_are_called_better_or_worse_in_five_of_a_hundred_sweeps():
+    everyone = list(range(FAMILY))
+    sweeps = families([0.0] * FAMILY, 5, seed=5)
+    assert 0.02 < wrongly(sweeps, everyone, "better", "worse") < limit(0.05)
+    # Without the correction it would be three times as many.
+    alone = [any(result.p < 0.05 for result in sweep) for sweep in sweeps]
+    assert sum(alone) / len(alone) > 0.13
+
+
+def test_true_differences_do_not_make_equal_arms_differ_more_often_and_intervals_hold_the_truth():
+    truths = [0.0, 0.0, 0.0, 0.02, -0.02]
+    sweeps = families(truths, 5, seed=6)
+    assert wrongly(sweeps, [3], "better") > 0.95
+    assert 0.02 < wrongly(sweeps, [0, 1, 2], "better", "worse") < limit(0.05)
+    for place, truth in enumerate(truths):
+        covered = sum(sweep[place].low <= truth <= sweep[place].high for sweep in sweeps) / len(sweeps)
+        assert covered > 1 - limit(0.05)
+
+
+def test_arms_at_the_margin_are_seldom_called_equivalent_or_beyond_it():
+    margin = 0.004
+    sweeps = families([margin, -margin, margin, 0.0, 0.0], 8, seed=7, margin=margin)
+    assert 0.01 < wrongly(sweeps, [0, 1, 2], "equivalent") < limit(0.05)
+    assert wrongly(sweeps, [0, 1, 2], "better", "worse") < limit(0.05)
+    assert wrongly(sweeps, [3, 4], "better", "worse") < 0.004
