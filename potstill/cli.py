@@ -19,6 +19,7 @@ Knowledge distillation for image classifiers: train, compare, report.
   show RECIPE [flags]     the plan of a recipe: runs, sizes, steps, what it will use, about how long
   list [--json]           recipes, methods, models and data sets
   report RUNS... [flags]  tables and figures from run folders, as HTML and Markdown
+  analyze RUNS... [flags] looks again at finished runs, so that their report shows images and layers too
 
 RECIPE is family:name (see `potstill list`) or path/to/file.py:function. `potstill VERB --help` tells the flags,
 `potstill run RECIPE --help` the recipe's own too.
@@ -59,9 +60,15 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _verbs() -> dict[str, Callable[[list[str]], int]]:
-    from potstill import commands
+    from potstill import commands, looking
 
-    return {"run": commands.run, "show": commands.show, "list": commands.catalogue, "report": commands.report}
+    return {
+        "run": commands.run,
+        "show": commands.show,
+        "list": commands.catalogue,
+        "report": commands.report,
+        "analyze": looking.analyze,
+    }
 
 
 if __name__ == "__main__":
