@@ -38,7 +38,11 @@ def analyze(words: list[str]) -> int:
 
     choices = Choices(device=flags.device, threads=flags.threads, compile="off")
     machine = choices.resolve(BIG_ENOUGH_FOR_THREADS, "fp32")
-    say = (lambda line: None) if flags.quiet else print
+
+    def say(line: str) -> None:
+        if not flags.quiet:
+            print(line)
+
     done = analyze(flags.runs, machine, say)
     for sentence, runs in done.refused.items():
         others = f" and {len(runs) - 3} more" if len(runs) > 3 else ""

@@ -1,11 +1,12 @@
 """A second look at finished runs: what a report shows of them and predictions alone do not tell.
 
-It writes `analysis/` into run folders, each file as a whole (see `potstill.report.attached`); the same runs give the same
-files. Nothing is trained.
+It writes `analysis/` into run folders, each file as a whole (see `potstill.report.attached`); the same runs give the
+same files. Nothing is trained.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,12 +60,12 @@ class _Work:
     written: int = 0
     folders: dict[Path, None] = field(default_factory=dict[Path, None])
     refused: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
-    related: dict[tuple[Path, str], layers.Related] = field(
-        default_factory=dict[tuple[Path, str], layers.Related]
+    related: dict[tuple[Path, str, str], layers.Related] = field(
+        default_factory=dict[tuple[Path, str, str], layers.Related]
     )
 
     def attempt(self, record: Record, what: str, part: Callable[[Subject, Path], bool]) -> None:
-        """One file of one run; a refusal is kept, and the others go on."""
+        """One file of one run, announced where it has a name; a refusal is kept, and the others go on."""
         folder = record.folder
         self.folders[folder] = None
         try:
@@ -72,7 +73,8 @@ class _Work:
                 make_folder(folder / FOLDER)
                 if part(subject(record), folder):
                     self.written += 1
-                    self.say(f"{folder.name}: {what}")
+                    if what:
+                        self.say(f"{folder.name}: {what}")
         except UserError as error:
             self.refused.setdefault(str(error), []).append(folder.name)
 
@@ -100,14 +102,13 @@ class _Work:
             return False
         resident = self.bench.resident(of)
         chosen = layers.sample(resident)
-        name = (folder.parent, str((of.record.result or {}).get("teacher")))
-        if name not in self.related:
-            self.related[name] = layers.of_teacher(source, resident, chosen)
+        if of.taught_by not in self.related:
+            self.related[of.taught_by] = layers.of_teacher(source, resident, chosen)
         before, after = (
             layers.of_student(network, resident, chosen, self.bench.machine)
             for network in (of.initial(source), of.final(source))
         )
-        found = layers.compared(of.record.fingerprint, self.related[name], before, after, len(chosen))
+        found = layers.compared(of.record.fingerprint, self.related[of.taught_by], before, after, len(chosen))
         write_json(folder / FOLDER / CKA, similarity_json(found))
         return True
 
@@ -150,8 +151,11 @@ def analyze(paths: Sequence[Path], machine: Machine, say: Callable[[str], None] 
         # Which images are shown may hang on what the teacher says.
         found, _ = study(table)
         wanted = () if found is None else pictured(found)
+        before = work.written
         for record in _students(found):
-            work.attempt(record, f"{len(wanted)} pictures", lambda of, folder: work.pictures(of, folder, wanted))  # noqa: B023
+            work.attempt(record, "", partial(work.pictures, wanted=wanted))
+        if work.written > before:
+            say(f"{group.recipe}: {len(wanted)} pictures")
     if work.refused and not any(_holds(folder) for folder in work.folders):
         raise UserError(next(iter(work.refused)))
     return Outcome(work.written, len(work.folders), work.refused)

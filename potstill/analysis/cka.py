@@ -36,9 +36,10 @@ def relations(x: Float[Tensor, "n ..."]) -> Float[Tensor, "n n"] | None:
         raise ValueError(f"{count} images are too few for an unbiased estimate; expected at least {FEWEST}.")
     products = torch.zeros(count, count, dtype=torch.float64)
     whole = 0.0
-    for part in x.detach().flatten(1).split(_PART, dim=1):
-        features = part.double().cpu()
-        whole += features.square().sum().item()
+    rows = x.detach().flatten(1)
+    for start in range(0, rows.shape[1], _PART):
+        features = rows[:, start : start + _PART].cpu().double()
+        whole += float(features.square().sum())
         # A common shift changes nothing but the rounding.
         features = features - features.mean(0)
         products += features @ features.T
@@ -46,8 +47,8 @@ def relations(x: Float[Tensor, "n ..."]) -> Float[Tensor, "n n"] | None:
     sums = products.sum(0)
     centred = products - (sums + sums[:, None]) / (count - 2) + sums.sum() / ((count - 1) * (count - 2))
     centred.fill_diagonal_(0)
-    norm = torch.linalg.vector_norm(centred)
-    return centred / norm if norm.item() > 1e-10 * whole else None
+    norm = float(centred.square().sum().sqrt())
+    return centred / norm if norm > 1e-10 * whole else None
 
 
 def similarity(x: Float[Tensor, "n n"] | None, y: Float[Tensor, "n n"] | None) -> float | None:

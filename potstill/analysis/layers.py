@@ -1,6 +1,6 @@
 """The layers of a student beside those of its teacher, with the weights that it began and ended with."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -64,9 +64,7 @@ def of_student(network: nn.Module, resident: Resident, chosen: Split, machine: M
     shape, classes = resident.shape, resident.classes
     placed = machine.place(network).eval()
     taps = [
-        tap
-        for tap in candidates(network)
-        if _answers(lambda tap=tap: look("student", placed, [tap], shape, classes))
+        tap for tap in candidates(network) if _answers(lambda tap=tap: look("student", placed, [tap], shape, classes))
     ]
     answer = trace(placed, aliases=aliases(placed))(_batch(resident, chosen).inputs, taps)
     return {**{tap: relations(answer.taps[tap]) for tap in taps}, LOGITS: relations(answer.logits)}
@@ -75,8 +73,8 @@ def of_student(network: nn.Module, resident: Resident, chosen: Split, machine: M
 def compared(fingerprint: str, teacher: Related, before: Related, after: Related, images: int) -> Similarity:
     """Every layer of the student with every layer of the teacher."""
     student, names = tuple(after), tuple(teacher)
-    tables = (_table([with_[layer] for layer in student], list(teacher.values())) for with_ in (before, after))
-    return Similarity(key(fingerprint), student, names, *tables, images)
+    then, now = (_table([related[layer] for layer in student], list(teacher.values())) for related in (before, after))
+    return Similarity(key(fingerprint), student, names, then, now, images)
 
 
 def candidates(network: nn.Module) -> list[str]:
@@ -93,9 +91,8 @@ def _batch(resident: Resident, chosen: Split) -> Batch:
     return resident.batch(chosen, chosen.index)
 
 
-def _answers(ask: object) -> bool:
+def _answers(ask: Callable[[], object]) -> bool:
     """Whether a tap can be had."""
-    assert callable(ask)
     try:
         ask()
     except UserError:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 
@@ -33,6 +33,11 @@ class Subject:
         """Identity of its data."""
         return content(self.run.data)
 
+    @property
+    def taught_by(self) -> tuple[Path, str, str]:
+        """What tells its teacher at work from others: where the runs are, who teaches, and on which data."""
+        return (self.record.folder.parent, str((self.record.result or {}).get("teacher")), self.content)
+
     def initial(self, source: Source | None) -> nn.Module:
         """The network that shipped, as it began."""
         peer = self._peer
@@ -61,15 +66,13 @@ def subject(record: Record) -> Subject:
     """
     spec: dict[str, Any] = record.run.get("run") or {}
     teacher = spec.get("teacher")
-    # The codec reads abstract specifications too; only the type checker wants a class that can be built.
-    kind = cast("type[Teacher]", Teacher)
     nothing = Stage(terms=(Labels(),), epochs=1, optimizer=Optimizer())
     run = Run(
         name=str(record.run.get("name")),
         student=decode(Network, spec.get("student")),
         data=decode(Data, spec.get("data")),
         stages=(nothing,),
-        teacher=None if teacher is None else decode(kind, teacher),
+        teacher=None if teacher is None else decode(Teacher, teacher),
         seed=int(spec.get("seed", 0)),
     )
     return Subject(record, run)
@@ -81,7 +84,7 @@ class Bench:
 
     machine: Machine
     _data: dict[str, Resident | UserError] = field(default_factory=dict[str, "Resident | UserError"])
-    _teacher: tuple[tuple[Path, str], Source | None] | None = None
+    _teacher: tuple[tuple[Path, str, str], Source | None] | None = None
 
     def resident(self, what: Subject) -> Resident:
         """Its data.
@@ -107,10 +110,7 @@ class Bench:
         """
         if what.run.teacher is None or not what.run.teacher.outside:
             return None
-        runs_dir = what.record.folder.parent
-        name = (runs_dir, str((what.record.result or {}).get("teacher")))
-        if self._teacher is None or self._teacher[0] != name:
-            around = Surroundings(runs_dir, self.resident(what), self.machine, None)
-            self._teacher = (name, opened(what.run.teacher, around))
+        if self._teacher is None or self._teacher[0] != what.taught_by:
+            around = Surroundings(what.record.folder.parent, self.resident(what), self.machine, None)
+            self._teacher = (what.taught_by, opened(what.run.teacher, around))
         return self._teacher[1]
-

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from potstill.report import confusion, fidelity, reliability, similarity
-from potstill.report.attached import FOLDER, Pictures, read_pictures, read_similarity
-from potstill.report.attached import CKA as CKA
-from potstill.report.attached import PICTURES as PICTURES
+from potstill.report.attached import CKA, FOLDER, PICTURES, Pictures, read_pictures, read_similarity
 from potstill.report.cases import TEMPERATURES, Cases, cases, gallery, softened
 from potstill.report.figures import Plate
-from potstill.report.load import Notice
+from potstill.report.load import Entry, Notice
 from potstill.report.rows import Row, spread
 from potstill.report.sheet import Sheet
 from potstill.report.study import Arm, Study, study
@@ -42,10 +40,11 @@ class Card:
 
 @dataclass(frozen=True)
 class Singles:
-    """The single images of one arm, under their headings."""
+    """The single images of one arm, under their headings; `broad` where names of classes need room."""
 
     arm: str
     summary: str
+    broad: bool
     lists: tuple[tuple[str, tuple[Card, ...]], ...]
 
 
@@ -102,7 +101,7 @@ def _few(found: Study, table: Sequence[Row]) -> str:
     arms = sum(row.role != "teacher" for row in table) or len(table)
     if arms == len(found.arms):
         return ""
-    return f"Of {arms} arms {len(found.arms)} are looked at: {', '.join(arm.name for arm in found.arms)}."
+    return f"Of {arms} arms {len(found.arms)} are looked at: {'; '.join(arm.name for arm in found.arms)}."
 
 
 def _gathered(notices: Sequence[Notice]) -> tuple[Notice, ...]:
@@ -121,34 +120,31 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _attached(found: Study) -> tuple[similarity.Found, list[Pictures], list[Notice]]:
-    """What `potstill analyze` left in the run folders; a run that it never saw is none that misses something."""
+    """What `potstill analyze` left in the run folders."""
     notices: list[Notice] = []
-    layers = [(arm.name, _read(arm, CKA, read_similarity, notices)) for arm in found.arms]
-    pictures = [each for arm in found.arms for each in _read(arm, PICTURES, read_pictures, notices)]
+    layers = [(arm.name, _read(arm.entries, CKA, read_similarity, notices)) for arm in found.arms]
+    entries = [entry for arm in found.arms for entry in arm.entries]
+    pictures = _read(entries, PICTURES, read_pictures, notices)
     return layers, pictures, notices
 
 
-def _read(arm: Arm, file: str, read: Callable[..., Found], notices: list[Notice]) -> list[Found]:
+def _read(entries: Sequence[Entry], file: str, read: Callable[..., Found], notices: list[Notice]) -> list[Found]:
+    """One file of several runs. That a run has none is told only where others have theirs."""
+    there = [(entry.record.folder / FOLDER / file).exists() for entry in entries]
     kept: list[Found] = []
-    for entry in arm.entries:
-        folder = entry.record.folder
-        if not (folder / FOLDER).is_dir():
-            continue
-        # A run without a single network as its teacher has no layers to compare.
-        if file == CKA and not (folder / FOLDER / file).exists() and entry.outcome.teacher is None:
-            continue
+    for entry in entries if any(there) else ():
         try:
-            kept.append(read(folder))
+            kept.append(read(entry.record.folder))
         except ValueError as error:
-            sentence = f"{FOLDER}/{file} {error}; it is left out, and potstill analyze writes it anew."
-            notices.append(Notice(f"{arm.name}, seed {entry.outcome.seed}", sentence))
+            sentence = f"{FOLDER}/{file} {error}; potstill analyze writes it anew."
+            notices.append(Notice(f"{entry.arm}, seed {entry.outcome.seed}", sentence))
     return kept
 
 
 def _names(found: Study, pictures: Sequence[Pictures]) -> tuple[str, ...]:
     """The classes by name where those are known, else by number."""
-    known = next((each.classes for each in pictures if len(each.classes) == found.classes), None)
-    return known or tuple(str(k) for k in range(found.classes))
+    known = [each.classes for each in pictures if len(each.classes) == found.classes]
+    return known[0] if known else tuple(str(k) for k in range(found.classes))
 
 
 def _picture(shots: Mapping[int, bytes], image: int) -> str:
@@ -163,7 +159,7 @@ def _gallery(found: Study, names: Sequence[str], shots: Mapping[int, bytes]) -> 
     for shown in gallery(found):
         spoken = [softened(found.logits[shown.image], temperature) for temperature in TEMPERATURES]
         # The order of classes is the same at every temperature.
-        order = (-spoken[0]).argsort(kind="stable")[:SPOKEN]
+        order = [int(k) for k in (-spoken[0]).argsort(kind="stable")[:SPOKEN]]
         lines = (shown.why, f"Label: {names[found.labels[shown.image]]}")
         rows = tuple((names[k], tuple(100 * float(each[k]) for each in spoken)) for k in order)
         cards.append(Card(shown.image, _picture(shots, shown.image), lines, rows))
@@ -187,7 +183,12 @@ def _singles(each: Cases, found: Study, names: Sequence[str], shots: Mapping[int
         ("Helped", cards(each.helped)),
         ("Hurt", cards(each.hurt)),
     )
-    return Singles(each.arm.name, _turned(each, found), tuple((head, shown) for head, shown in lists if shown))
+    return Singles(
+        each.arm.name,
+        _turned(each, found),
+        max(map(len, names)) > 3,
+        tuple((head, shown) for head, shown in lists if shown),
+    )
 
 
 def _said(arm: Arm, image: int, names: Sequence[str]) -> str:
@@ -199,7 +200,8 @@ def _said(arm: Arm, image: int, names: Sequence[str]) -> str:
 def _turned(each: Cases, found: Study) -> str:
     if not each.gained:
         return f"It has no seed in common with {found.reference.name}."
-    gained, lost = (measured(spread(counts), 1, 1) for counts in (each.gained, each.lost))
+    places = 0 if len(each.gained) == 1 else 1
+    gained, lost = (measured(spread(counts), 1, places) for counts in (each.gained, each.lost))
     seeds = "1 seed" if len(each.gained) == 1 else f"{len(each.gained)} seeds"
     return (
         f"Of {len(found.labels):,} test images it has {gained} right that {found.reference.name} has wrong, and {lost} "

@@ -1,8 +1,8 @@
 """What `potstill analyze` wrote into a run folder, read without torch and checked.
 
-    analysis/cka.json             similarity of the student's layers to the teacher's, before and after training
-    analysis/pictures.json        names of the classes, and some test images as PNG
-    analysis/teacher.safetensors  the teacher's test logits, where no run folder of its own has them
+analysis/cka.json             similarity of the student's layers to the teacher's, before and after training
+analysis/pictures.json        names of the classes, and some test images as PNG
+analysis/teacher.safetensors  the teacher's test logits, where no run folder of its own has them
 """
 
 import base64

@@ -47,7 +47,7 @@ def matrices(name: str, study: Study, names: Sequence[str]) -> list[Plate]:
     plates = [
         Plate(
             f"Differences to {study.reference.name}",
-            f"Share of a class’s test images that is called another class, minus the same for {study.reference.name}; "
+            f"Share of the test images of a class that is called another, minus the same for {study.reference.name}; "
             "means over seeds. Blue is better: more right answers on the diagonal, fewer confusions elsewhere. Orange "
             f"is worse. The strongest tint is {100 * widest:.1f} points. {cells.replace('percent', 'points')}",
             against,
@@ -94,8 +94,8 @@ def _percent(share: float) -> str:
 
 
 def _points(change: float) -> str:
-    text = signed(100 * change, 1)
-    return "" if text[1:] == "0.0" else text.replace("+0.", "+.").replace("\N{MINUS SIGN}0.", "\N{MINUS SIGN}.")
+    text = signed(100 * change, 0 if abs(change) >= 0.0995 else 1)
+    return "" if text[1:] == "0.0" else text[0] + text[1:].removeprefix("0")
 
 
 def pairs(confusion: Numbers, count: int) -> list[Pair]:
@@ -139,18 +139,16 @@ def by_class(study: Study, names: Sequence[str]) -> Sheet | None:
         return None
     base = [[float(each.confusion[k, k]) for each in study.reference.answers] for k in range(study.classes)]
     order = sorted(range(study.classes), key=lambda k: (sum(base[k]), k))
-    lines = [
-        (names[k], (_cell(spread(base[k])), *(_cell(change[k], sign=True) for _, change in found))) for k in order
-    ]
+    lines = [(names[k], (_cell(spread(base[k])), *(_cell(change[k], sign=True) for _, change in found))) for k in order]
     caption = (
         f"Accuracy of {study.reference.name} on each class, %, and what the other arms have more, in points: mean ± "
-        "sample standard deviation over seeds. No verdict is given on single classes: among many, some differ by chance."
+        "sample standard deviation over seeds. Single classes get no verdict: among many, some differ by chance."
     )
     return Sheet("class", (study.reference.name, *(arm.name for arm, _ in found)), tuple(lines), caption)
 
 
 def _cell(value: Spread, *, sign: bool = False) -> Cell:
-    mean = signed(100 * value.mean, 1) if sign else f"{100 * value.mean:.1f}"
+    mean = signed(100 * value.mean, 1) if sign and abs(value.mean) >= 0.0005 else f"{100 * abs(value.mean):.1f}"
     return Cell(mean, "" if value.std is None else bare(100 * value.std, 1), value.mean)
 
 
@@ -159,15 +157,27 @@ def delta_plate(name: str, study: Study, names: Sequence[str]) -> Plate | None:
     found = [(arm, change) for arm in study.others if (change := deltas(arm, study.reference)) is not None]
     if not found:
         return None
+    ends = [100 * value for _, change in found for each in change for value in each.values]
+    span = 1.05 * min(*ends, -0.1), 1.05 * max(*ends, 0.1)
     panels = tuple(
-        Panel(_deltas(f"{name}-class-{i}", arm, study.reference, change, names)) for i, (arm, change) in enumerate(found)
+        Panel(_deltas(f"{name}-class-{i}", arm, study.reference, change, names, span))
+        for i, (arm, change) in enumerate(found)
     )
     few = f" Of {study.classes} classes the {CLASSES // 2} best and worst are drawn." if study.classes > CLASSES else ""
-    caption = f"A dot is one seed, the upright line the mean, in points; the best class on top.{few}"
+    caption = (
+        f"A dot is one seed, the upright line the mean, in points; the best class on top, one scale for all arms.{few}"
+    )
     return Plate(f"Accuracy by class, minus that of {study.reference.name}", caption, panels)
 
 
-def _deltas(name: str, arm: Arm, reference: Arm, change: Sequence[Spread], names: Sequence[str]) -> str:
+def _deltas(
+    name: str,
+    arm: Arm,
+    reference: Arm,
+    change: Sequence[Spread],
+    names: Sequence[str],
+    span: tuple[float, float],
+) -> str:
     order = sorted(range(len(change)), key=lambda k: (-change[k].mean, k))
     if len(order) > CLASSES:
         order = [*order[: CLASSES // 2], *order[-CLASSES // 2 :]]
@@ -182,7 +192,7 @@ def _deltas(name: str, arm: Arm, reference: Arm, change: Sequence[Spread], names
         axes.axvline(0, color=svg.INK, lw=0.7, ls=":")
         texts = [names[k] if len(names[k]) <= 14 else names[k][:13] + "…" for k in order]
         axes.set_yticks(range(0, -len(order), -1), texts)
-        axes.set(ylim=(0.6 - len(order), 0.6), xlabel="points")
+        axes.set(xlim=span, ylim=(0.6 - len(order), 0.6), xlabel="points")
         axes.tick_params(axis="y", length=0, labelsize=7.5)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
         axes.grid(visible=False, axis="y")
@@ -192,5 +202,3 @@ def _deltas(name: str, arm: Arm, reference: Arm, change: Sequence[Spread], names
         axes.set_position((left, 0.4 / height, 0.96 - left, 1 - 0.66 / height))
         told = "; ".join(f"{names[k]} {signed(100 * change[k].mean, 1)}" for k in order)
         return svg.inline(figure, name, f"Accuracy of {arm.name} by class, minus that of {reference.name}", told)
-
-

@@ -39,7 +39,7 @@ def scatter(name: str, table: Sequence[Row]) -> list[Plate]:
 
 
 def correlation(arms: Sequence[Row], measure: Measure) -> float | None:
-    """Pearson's r between a measure and test accuracy over the means of arms; None for fewer than three, or no spread."""
+    """Pearson's r between a measure and test accuracy over means of arms; None for fewer than three, or no spread."""
     means = [found.mean for row in arms if (found := row.over(measure)) is not None]
     accuracies = [row.test_accuracy.mean for row in arms]
     if len(arms) < 3 or len(set(means)) < 2 or len(set(accuracies)) < 2:
@@ -49,7 +49,13 @@ def correlation(arms: Sequence[Row], measure: Measure) -> float | None:
 
 def _correlated(arms: Sequence[Row], measure: Measure) -> str:
     r = correlation(arms, measure)
-    return "" if r is None else f" Over the means of {len(arms)} arms, Pearson’s r is {r:+.2f}.".replace("-", "−")
+    return (
+        ""
+        if r is None
+        else f" Over the means of {len(arms)} arms, Pearson\N{RIGHT SINGLE QUOTATION MARK}s r is {r:+.2f}.".replace(
+            "-", "−"
+        )
+    )
 
 
 def _draw(name: str, arms: Sequence[Row], unit: str, measure: Measure, scale: float) -> str:

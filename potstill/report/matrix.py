@@ -22,6 +22,9 @@ WIDTH = 198.0
 
 HEAD, FOOT = 15.0, 21.0
 
+HEADING, NAME = 42, 9
+"""Letters of a heading, and of the name of a row or column, that there is room for."""
+
 Numbers = NDArray[np.float64]
 
 
@@ -48,38 +51,38 @@ def drawn(name: str, heading: str, cells: Cells, title: str, description: str) -
     """The cells as an `svg` element with a heading."""
     down, across = cells.tint.shape
     written = max(down, across) <= WRITTEN
-    left = 12.0 + (4.1 * max(map(_length, cells.rows)) if written else 0)
+    left = 14.5 + 4.1 * max(map(_length, cells.rows)) if written else 11.0
     turned = written and max(map(_length, cells.columns)) > 3
-    names = (4.1 * max(map(_length, cells.columns)) if turned else 8.0) if written else 0.0
+    names = (4.4 * max(map(_length, cells.columns)) if turned else 8.0) if written else 0.0
     size = (WIDTH - left - 1) / across
     height = HEAD + size * down
     inside = _written(cells, left, size, turned) if written else _pixels(name, cells.tint, left, size)
     middle = HEAD + size * down / 2
     frame = (
-        f'<text x="0" y="9" font-size="9">{html.escape(heading)}</text>{inside}'
+        f'<text x="0" y="9" font-size="9">{html.escape(_cut(heading, HEADING))}</text>{inside}'
         f'<path d="M{left:.2f} {HEAD:g}h{size * across:.2f}v{size * down:.2f}h-{size * across:.2f}z" fill="none" '
         'stroke="var(--rule)" stroke-width=".8"/>'
         f'<g font-size="7.5" text-anchor="middle"><text x="{left + size * across / 2:.1f}" '
         f'y="{height + names + 11:.1f}">{html.escape(cells.axes[1])}</text>'
-        f'<text transform="translate(7 {middle:.1f}) rotate(-90)">{html.escape(cells.axes[0])}</text></g>'
+        f'<text transform="translate(6 {middle:.1f}) rotate(-90)">{html.escape(cells.axes[0])}</text></g>'
     )
     box = f"0 0 {WIDTH:g} {height + names + FOOT - 5:.1f}"
     return svg.element(box, name, title, description, f'<g fill="currentColor">{frame}</g>')
 
 
 def _length(name: str) -> int:
-    return min(len(name), 11)
+    return min(len(name), NAME)
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 11 else name[:10] + "…"
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _written(cells: Cells, left: float, size: float, turned: bool) -> str:
     """A square per cell, its number, and the names of rows and columns."""
     down, across = cells.tint.shape
     strength = np.abs(cells.tint)
-    letters = min(7.5, size * 0.42)
+    letters = min(7.5, size * 0.37)
     squares: list[str] = []
     numbers: list[str] = []
     for y in range(down):
@@ -89,17 +92,19 @@ def _written(cells: Cells, left: float, size: float, turned: bool) -> str:
                 colour = "var(--c1)" if cells.tint[y, x] > 0 else "var(--c2)"
                 squares.append(
                     f'<path d="M{place[0] + 0.4:.1f} {place[1] + 0.4:.1f}h{size - 0.8:.1f}v{size - 0.8:.1f}'
-                    f'h-{size - 0.8:.1f}z" fill="{colour}" fill-opacity="{0.05 + 0.55 * strength[y, x]:.2f}"/>'
+                    f'h-{size - 0.8:.1f}z" fill="{colour}" fill-opacity="{0.08 + 0.52 * strength[y, x]:.2f}"/>'
                 )
             if cells.texts[y][x]:
                 middle = (place[0] + size / 2, place[1] + size / 2 + letters * 0.36)
                 numbers.append(f'<text x="{middle[0]:.1f}" y="{middle[1]:.1f}">{html.escape(cells.texts[y][x])}</text>')
     beside = [
-        f'<text x="{left - 3:.1f}" y="{HEAD + (y + 0.5) * size + 2.5:.1f}">{html.escape(_short(row))}</text>'
+        f'<text x="{left - 3:.1f}" y="{HEAD + (y + 0.5) * size + 2.5:.1f}">{html.escape(_cut(row, NAME))}</text>'
         for y, row in enumerate(cells.rows)
     ]
     foot = HEAD + size * down
-    below = [_below(_short(column), left + (x + 0.5) * size, foot, turned) for x, column in enumerate(cells.columns)]
+    below = [
+        _below(_cut(column, NAME), left + (x + 0.5) * size, foot, turned) for x, column in enumerate(cells.columns)
+    ]
     return (
         f'{"".join(squares)}<g font-size="{letters:.1f}" text-anchor="middle">{"".join(numbers)}</g>'
         f'<g font-size="7" text-anchor="end">{"".join(beside)}</g>'

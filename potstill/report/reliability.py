@@ -36,8 +36,11 @@ def bins(said: Sequence[Answers]) -> Bins:
     confidence = np.concatenate([each.confidence for each in said]).astype(np.float64)
     right = np.concatenate([each.right for each in said]).astype(np.float64)
     place = np.clip(np.ceil(confidence * BINS), 1, BINS).astype(np.int64) - 1
-    sums = (np.bincount(place, weights, BINS) for weights in (np.ones_like(right), confidence, right))
-    return Bins(*sums)
+    images = np.bincount(place, minlength=BINS).astype(np.float64)
+    sure, hits = np.zeros(BINS), np.zeros(BINS)
+    np.add.at(sure, place, confidence)
+    np.add.at(hits, place, right)
+    return Bins(images, sure, hits)
 
 
 def diagrams(name: str, study: Study) -> Plate:
@@ -46,7 +49,7 @@ def diagrams(name: str, study: Study) -> Plate:
     panels = tuple(Panel(_diagram(f"{name}-reliability-{i}", arm)) for i, arm in enumerate(shown))
     caption = (
         "Share of right answers against confidence, all seeds together, in 15 bins; the line is where both are equal. "
-        "A dot’s area is its share of the test images; below the line a network is surer than it should be (orange). "
+        "The area of a dot is its share of the images; below the line a network is surer than it should be (orange). "
         "ECE: expected calibration error, mean over seeds."
     )
     return Plate("Reliability", caption, panels)
@@ -73,4 +76,6 @@ def _diagram(name: str, arm: Arm) -> str:
             f"sure {100 * c:.0f} %: right {100 * r:.0f} % of {100 * s:.1f} % of the images"
             for c, r, s in zip(confidence, right, share, strict=True)
         )
-        return svg.inline(figure, name, f"Reliability of {arm.name}, expected calibration error {100 * error:.1f} %", told)
+        return svg.inline(
+            figure, name, f"Reliability of {arm.name}, expected calibration error {100 * error:.1f} %", told
+        )

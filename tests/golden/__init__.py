@@ -24,7 +24,9 @@ def public() -> list[str]:
 def flags() -> dict[str, dict[str, str]]:
     """The flags of every command with their types and defaults."""
     commands = {f"run {name}": command_of(recipes.find(name)) for name in recipes.names()}
-    return {verb: _fields(kind) for verb, kind in {**commands, "list": List, "report": Report, "analyze": Analyze}.items()}
+    return {
+        verb: _fields(kind) for verb, kind in {**commands, "list": List, "report": Report, "analyze": Analyze}.items()
+    }
 
 
 def fingerprints() -> dict[str, dict[str, str]]:
