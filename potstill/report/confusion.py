@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from potstill.report import svg
 from potstill.report.cases import paired
 from potstill.report.figures import Panel, Plate
-from potstill.report.matrix import LARGEST, WRITTEN, Cells, drawn
+from potstill.report.matrix import LARGEST, WRITTEN, Cells, cut, drawn
 from potstill.report.rows import Spread, spread
 from potstill.report.sheet import Sheet
 from potstill.report.study import Arm, Study
@@ -190,14 +190,14 @@ def _deltas(
             mean = 100 * change[k].mean
             axes.plot([mean, mean], [-place - 0.3, -place + 0.3], color=svg.INK, lw=1.4, solid_capstyle="butt")
         axes.axvline(0, color=svg.INK, lw=0.7, ls=":")
-        texts = [names[k] if len(names[k]) <= 14 else names[k][:13] + "…" for k in order]
+        texts = [cut(names[k], 14) for k in order]
         axes.set_yticks(range(0, -len(order), -1), texts)
         axes.set(xlim=span, ylim=(0.6 - len(order), 0.6), xlabel="points")
         axes.tick_params(axis="y", length=0, labelsize=7.5)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
-        axes.set_title(arm.name, loc="left")
+        axes.set_title(cut(arm.name, 36), loc="left")
         left = 0.04 + 0.024 * max(map(len, texts))
         axes.set_position((left, 0.4 / height, 0.96 - left, 1 - 0.66 / height))
         told = "; ".join(f"{names[k]} {signed(100 * change[k].mean, 1)}" for k in order)

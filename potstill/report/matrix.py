@@ -59,7 +59,7 @@ def drawn(name: str, heading: str, cells: Cells, title: str, description: str) -
     inside = _written(cells, left, size, turned) if written else _pixels(name, cells.tint, left, size)
     middle = HEAD + size * down / 2
     frame = (
-        f'<text x="0" y="9" font-size="9">{html.escape(_cut(heading, HEADING))}</text>{inside}'
+        f'<text x="0" y="9" font-size="9">{html.escape(cut(heading, HEADING))}</text>{inside}'
         f'<path d="M{left:.2f} {HEAD:g}h{size * across:.2f}v{size * down:.2f}h-{size * across:.2f}z" fill="none" '
         'stroke="var(--rule)" stroke-width=".8"/>'
         f'<g font-size="7.5" text-anchor="middle"><text x="{left + size * across / 2:.1f}" '
@@ -74,7 +74,8 @@ def _length(name: str) -> int:
     return min(len(name), NAME)
 
 
-def _cut(text: str, length: int) -> str:
+def cut(text: str, length: int) -> str:
+    """A text as it fits into so many letters."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
@@ -98,12 +99,12 @@ def _written(cells: Cells, left: float, size: float, turned: bool) -> str:
                 middle = (place[0] + size / 2, place[1] + size / 2 + letters * 0.36)
                 numbers.append(f'<text x="{middle[0]:.1f}" y="{middle[1]:.1f}">{html.escape(cells.texts[y][x])}</text>')
     beside = [
-        f'<text x="{left - 3:.1f}" y="{HEAD + (y + 0.5) * size + 2.5:.1f}">{html.escape(_cut(row, NAME))}</text>'
+        f'<text x="{left - 3:.1f}" y="{HEAD + (y + 0.5) * size + 2.5:.1f}">{html.escape(cut(row, NAME))}</text>'
         for y, row in enumerate(cells.rows)
     ]
     foot = HEAD + size * down
     below = [
-        _below(_cut(column, NAME), left + (x + 0.5) * size, foot, turned) for x, column in enumerate(cells.columns)
+        _below(cut(column, NAME), left + (x + 0.5) * size, foot, turned) for x, column in enumerate(cells.columns)
     ]
     return (
         f'{"".join(squares)}<g font-size="{letters:.1f}" text-anchor="middle">{"".join(numbers)}</g>'

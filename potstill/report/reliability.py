@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from potstill.report import svg
 from potstill.report.answers import Answers
 from potstill.report.figures import Panel, Plate
+from potstill.report.matrix import cut
 from potstill.report.study import Arm, Study
 
 BINS = 15
@@ -71,7 +72,7 @@ def _diagram(name: str, arm: Arm) -> str:
         axes.set(xlim=(0, 100), ylim=(0, 100), xlabel="confidence, %", ylabel="right, %")
         axes.set_xticks(range(0, 101, 25))
         axes.set_yticks(range(0, 101, 25))
-        axes.set_title(f"{arm.name} · ECE {100 * error:.1f} %", loc="left")
+        axes.set_title(f"{cut(arm.name, 28)} · ECE {100 * error:.1f} %", loc="left")
         told = "; ".join(
             f"sure {100 * c:.0f} %: right {100 * r:.0f} % of {100 * s:.1f} % of the images"
             for c, r, s in zip(confidence, right, share, strict=True)
