@@ -9,7 +9,7 @@ from typing import Any
 
 import griffe
 
-from potstill import catalogue, cli, commands, data, machine, methods, models, recipes, record
+from potstill import catalogue, cli, commands, data, looking, machine, methods, models, recipes, record
 from potstill.term import Term
 
 MARKER = re.compile(r"<!-- table: ([a-z-]+) -->")
@@ -149,6 +149,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "usage": _usage,
     "flags": lambda: _flags(commands.Flags),
     "report-flags": lambda: _flags(commands.Report),
+    "analyze-flags": lambda: _flags(looking.Analyze),
     "recipes": _recipes,
     "methods": _methods,
     "models": _models,

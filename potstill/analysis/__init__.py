@@ -76,7 +76,8 @@ class _Work:
                     if what:
                         self.say(f"{folder.name}: {what}")
         except UserError as error:
-            self.refused.setdefault(str(error), []).append(folder.name)
+            names = self.refused.setdefault(str(error), [])
+            names += [] if folder.name in names else [folder.name]
 
     def teachers_answers(self, of: Subject, folder: Path) -> bool:
         """The teacher's test logits, where it has no run folder with them."""

@@ -39,7 +39,12 @@ class Subject:
         return (self.record.folder.parent, str((self.record.result or {}).get("teacher")), self.content)
 
     def initial(self, source: Source | None) -> nn.Module:
-        """The network that shipped, as it began."""
+        """The network that shipped, as it began.
+
+        Raises:
+            UserError: it was handed over as a module.
+        """
+        _expect_named(self.run.student, "student")
         peer = self._peer
         return self.run.build_peers()[peer - 1] if peer else self.run.build(None if source is None else source.network)
 
@@ -111,6 +116,17 @@ class Bench:
         if what.run.teacher is None or not what.run.teacher.outside:
             return None
         if self._teacher is None or self._teacher[0] != what.taught_by:
+            for network in what.run.teacher.networks:
+                _expect_named(network, "teacher")
             around = Surroundings(what.record.folder.parent, self.resident(what), self.machine, None)
             self._teacher = (what.taught_by, opened(what.run.teacher, around))
         return self._teacher[1]
+
+
+def _expect_named(network: Network, who: str) -> None:
+    """Refuses a network that no name can build."""
+    if network.initial is not None:
+        raise UserError(
+            f"The {who}, a {network.name}, was handed over as a module, of which a record keeps the hash alone; its "
+            "layers cannot be compared."
+        )

@@ -103,9 +103,7 @@ def _written(cells: Cells, left: float, size: float, turned: bool) -> str:
         for y, row in enumerate(cells.rows)
     ]
     foot = HEAD + size * down
-    below = [
-        _below(cut(column, NAME), left + (x + 0.5) * size, foot, turned) for x, column in enumerate(cells.columns)
-    ]
+    below = [_below(cut(column, NAME), left + (x + 0.5) * size, foot, turned) for x, column in enumerate(cells.columns)]
     return (
         f'{"".join(squares)}<g font-size="{letters:.1f}" text-anchor="middle">{"".join(numbers)}</g>'
         f'<g font-size="7" text-anchor="end">{"".join(beside)}</g>'

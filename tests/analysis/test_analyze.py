@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from potstill import distill
 from potstill.analysis.cka import linear_cka
 from potstill.cli import main
 from potstill.data import Data, load, rows
@@ -161,6 +162,17 @@ def test_what_cannot_be_built_again_is_one_sentence(trained: Path, tmp_path: Pat
     assert len(left_out) == 2
     assert "student.safetensors is missing or damaged" in left_out[0]
     assert len(list(folder.glob("runs/labels-*/analysis/cka.json"))) == 2
+
+
+def test_modules_that_were_handed_over_have_pictures_and_no_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    small = Network("digits_mlp", 10, 1)
+    teacher = distill(build(small), None, "digits", epochs=1, quiet=True, runs_dir=tmp_path / "runs", name="t").student
+    distill(build(small), teacher, "digits", epochs=1, quiet=True, runs_dir=tmp_path / "runs", name="s")
+    assert main(["analyze", str(tmp_path / "runs")]) == 0
+    told = capsys.readouterr().out
+    assert "The teacher, a Chain, was handed over as a module, of which a record keeps the hash alone; its" in told
+    assert told.count("Left out: s-") == 1
+    assert len(list(tmp_path.glob("runs/*/analysis/pictures.json"))) == 2
 
 
 def test_absent_data_is_one_sentence(trained: Path, tmp_path: Path):
