@@ -193,7 +193,7 @@ def _singles(each: Cases, found: Study, names: Sequence[str], shots: Mapping[int
 
 def _said(arm: Arm, image: int, names: Sequence[str]) -> str:
     guess, votes = arm.said(image)
-    counted = "" if arm.n == 1 else f" ({votes} of {arm.n})"
+    counted = "" if arm.n == 1 else f" ({votes}/{arm.n})"
     return f"{arm.name}: {names[guess]}{counted}"
 
 
@@ -205,5 +205,5 @@ def _turned(each: Cases, found: Study) -> str:
     seeds = "1 seed" if len(each.gained) == 1 else f"{len(each.gained)} seeds"
     return (
         f"Of {len(found.labels):,} test images it has {gained} right that {found.reference.name} has wrong, and {lost} "
-        f"wrong that {found.reference.name} has right (per seed, over {seeds})."
+        f"wrong that {found.reference.name} has right (per seed, over {seeds}). In brackets: how many seeds say so."
     )

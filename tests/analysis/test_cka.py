@@ -1,5 +1,7 @@
 """CKA against the papers' formulas in float64, and what it must not depend on."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -49,11 +51,11 @@ def test_a_layer_is_itself_and_neither_rotation_nor_scale_nor_shift_change_that(
     assert linear_cka(other, y) == pytest.approx(linear_cka(x, y), abs=1e-9)
     # It is not blind to what stretches one direction alone.
     stretched = x * torch.linspace(0.1, 10, 16)
-    assert linear_cka(x, stretched) < 0.9
+    assert (linear_cka(x, stretched) or 1) < 0.9
 
 
 def test_unrelated_layers_are_near_zero_however_wide_they_are():
-    found = [linear_cka(features(2 * s, 100, 2000), features(2 * s + 1, 100, 2000)) for s in range(20)]
+    found: list[Any] = [linear_cka(features(2 * s, 100, 2000), features(2 * s + 1, 100, 2000)) for s in range(20)]
     assert abs(np.mean(found)) < 0.01
     x, y = (np.asarray(features(s, 100, 2000), dtype=np.float64) for s in (0, 1))
     biased = np.linalg.norm(x.T @ y) ** 2 / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y))

@@ -188,7 +188,7 @@ def test_correlation_is_over_means_of_arms(runs: Runs):
     for place, (agreement, accuracy) in enumerate(points):
         runs.run(f"a{place}", 1, accuracy, agreement=agreement)
     table = rows(gather([runs.sweep()]).groups[0])
-    expected = np.corrcoef(*zip(*points, strict=True))[0, 1]
+    expected = np.corrcoef(np.array(points).T)[0, 1]
     assert correlation(table, lambda outcome: outcome.agreement) == pytest.approx(expected)
     assert correlation(table[:2], lambda outcome: outcome.agreement) is None
 
