@@ -205,5 +205,6 @@ def _turned(each: Cases, found: Study) -> str:
     seeds = "1 seed" if len(each.gained) == 1 else f"{len(each.gained)} seeds"
     return (
         f"Of {len(found.labels):,} test images it has {gained} right that {found.reference.name} has wrong, and {lost} "
-        f"wrong that {found.reference.name} has right (per seed, over {seeds}). In brackets: how many seeds say so."
+        f"wrong that {found.reference.name} has right (per seed, over {seeds})."
+        + (" In brackets: how many seeds say so." if each.arm.n > 1 else "")
     )
