@@ -14,6 +14,7 @@ BIN := .venv/bin
 
 demo: .venv/.stamp  ## the main job on the embedded digits, ending in a report
 	$(BIN)/potstill run digits:quickstart
+	$(BIN)/potstill analyze runs/digits-quickstart.sweep.json --quiet
 	$(BIN)/potstill report runs/digits-quickstart.sweep.json --out report
 
 test: .venv/.stamp  ## the tests that take under five minutes together

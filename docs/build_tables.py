@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_origin, get_type_hints
 
 import griffe
 
-from potstill import catalogue, cli, commands, data, evidence, machine, methods, models, recipes, record
+from potstill import catalogue, cli, commands, data, evidence, looking, machine, methods, models, recipes, record
 from potstill.term import Term
 
 MARKER = re.compile(r"<!-- table: ([a-z-]+) -->")
@@ -154,6 +154,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "usage": _usage,
     "flags": lambda: _flags(commands.Flags),
     "report-flags": lambda: _flags(commands.Report),
+    "analyze-flags": lambda: _flags(looking.Analyze),
     "compare-flags": lambda: _flags(evidence.Compare),
     "plan-flags": lambda: _flags(evidence.Plan),
     "recipes": _recipes,

@@ -19,6 +19,7 @@ Knowledge distillation for image classifiers: train, compare, report.
   show RECIPE [flags]     the plan of a recipe: runs, sizes, steps, what it will use, about how long
   list [--json]           recipes, methods, models and data sets
   report RUNS... [flags]  tables and figures from run folders, as HTML, Markdown, CSV and LaTeX
+  analyze RUNS... [flags] looks again at finished runs, so that their report shows images and layers too
   compare RUN RUN         two trained networks on the same test images, by McNemar's test
   plan [RUNS...] [flags]  how many seeds it takes to show a difference, from the spread that runs have
 
@@ -61,13 +62,14 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _verbs() -> dict[str, Callable[[list[str]], int]]:
-    from potstill import commands, evidence
+    from potstill import commands, evidence, looking
 
     return {
         "run": commands.run,
         "show": commands.show,
         "list": commands.catalogue,
         "report": commands.report,
+        "analyze": looking.analyze,
         "compare": evidence.compare,
         "plan": evidence.plan,
     }

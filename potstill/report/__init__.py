@@ -23,7 +23,7 @@ def write(paths: Sequence[Path], out: Path, save: Path | None = None) -> Path:
     from potstill.report.load import gather
     from potstill.report.page import render
     from potstill.report.save import save_tables, table
-    from potstill.report.sheet import sheet
+    from potstill.report.spreadsheet import spreadsheet
     from potstill.report.tables import document
 
     report = gather(paths)
@@ -31,7 +31,7 @@ def write(paths: Sequence[Path], out: Path, save: Path | None = None) -> Path:
     if save is not None:
         save_tables(report.groups, save)
     write_bytes(out / "report.md", document(report).encode())
-    write_bytes(out / "report.csv", sheet([table(group) for group in report.groups]).encode())
+    write_bytes(out / "report.csv", spreadsheet([table(group) for group in report.groups]).encode())
     write_bytes(out / "report.tex", latex.document(report.groups).encode())
     page = out / "report.html"
     write_bytes(page, render(report).encode())

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from potstill.record import Json
 from potstill.report import curves, figures
+from potstill.report.analysis import Analysis, analysis
 from potstill.report.figures import Plate
 from potstill.report.load import Group, Notice, Report
 from potstill.report.rows import Grid, Row, grid, rows
@@ -57,6 +58,7 @@ class Section:
     overview: tuple[Plate, ...]
     plates: tuple[Plate, ...]
     crowded: bool
+    look: Analysis | None
     grid: Grid | None
     grid_lines: list[tuple[str, list[str]]]
     models: tuple[Model, ...]
@@ -110,6 +112,7 @@ def _section(group: Group, number: int, drawings: int) -> Section:
         overview=tuple(overview),
         plates=tuple(curves.apart(name, table, apart)) if apart >= 2 else (),
         crowded=apart < 2,
+        look=analysis(name, table) if apart >= 2 else None,
         grid=found,
         grid_lines=figures.grid_lines(found) if found else [],
         models=_models(table),

@@ -10,7 +10,7 @@ from potstill.record import Json, make_folder, write_bytes, write_json
 from potstill.report import latex
 from potstill.report.load import Group
 from potstill.report.rows import Row, Spread, rows, students
-from potstill.report.sheet import sheet
+from potstill.report.spreadsheet import spreadsheet
 from potstill.report.tables import section
 
 
@@ -29,7 +29,7 @@ def save_tables(groups: Sequence[Group], folder: Path) -> None:
         found = table(group)
         write_json(folder / f"{name}.json", found)
         write_bytes(folder / f"{name}.md", section(group).encode())
-        write_bytes(folder / f"{name}.csv", sheet([found]).encode())
+        write_bytes(folder / f"{name}.csv", spreadsheet([found]).encode())
         write_bytes(folder / f"{name}.tex", latex.document([group]).encode())
 
 

@@ -1,39 +1,29 @@
-"""The comparison as comma-separated values: a line per arm, the same numbers as in the JSON."""
+"""A table of an analysis: a head per arm, and lines that each begin with a name."""
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from dataclasses import dataclass
 
-from potstill.record import Json
+from potstill.report.tables import Cell
 
 
-def sheet(tables: Sequence[Json]) -> str:
-    """The rows of saved tables under one head; what an arm does not have is an empty cell.
+@dataclass(frozen=True)
+class Sheet:
+    """A table ready to be set.
 
-    Args:
-        tables: What `<recipe>.json` holds, one per recipe.
+    Attributes:
+        stub: What the first column holds.
+        heads: The other columns.
+        lines: A name and a cell per column.
+        caption: What the numbers are.
     """
-    rows = [{"recipe": table["recipe"], **row} for table in tables for row in table["rows"]]
-    lines = [flat(row) for row in rows]
-    places = {key: place for place, key in enumerate(key for row in rows[:1] for key in row)}
-    heads = dict.fromkeys(head for line in lines for head, value in line.items() if value != "")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    ordered = sorted(heads, key=lambda head: places[head.partition(".")[0]])
-    writer.writerow(ordered)
-    writer.writerows([line.get(head, "") for head in ordered] for line in lines)
-    return text.getvalue()
 
+    stub: str
+    heads: tuple[str, ...]
+    lines: tuple[tuple[str, tuple[Cell, ...]], ...]
+    caption: str
 
-def flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A row without nesting: `test_accuracy.mean`, the values of seeds separated by spaces."""
-    cells: dict[str, Any] = {}
-    for key, value in row.items():
-        if isinstance(value, Mapping):
-            cells |= flat(cast(Mapping[str, Any], value), f"{prefix}{key}.")
-        elif isinstance(value, list):
-            cells[prefix + key] = " ".join(str(part) for part in cast(list[Any], value))
-        else:
-            cells[prefix + key] = "" if value is None else value
-    return cells
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Room for each column's spread, in characters; 0 without any."""
+        columns = zip(*(cells for _, cells in self.lines), strict=True)
+        longest = [max(len(cell.spread) for cell in column) for column in columns]
+        return tuple(length + 2 if length else 0 for length in longest)

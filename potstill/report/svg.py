@@ -89,9 +89,14 @@ def inline(figure: Figure, name: str, title: str, description: str) -> str:
     text = re.sub(r"#0102[0-9a-f]{2}\b", lambda found: _VARIABLES[found.group()], text)
     view = re.search(r'viewBox="([^"]*)"', text)
     assert view is not None
-    head = (
-        f'<svg viewBox="{view.group(1)}" role="img" aria-labelledby="{name}-title {name}-desc">'
+    body = re.sub(r"\n\s*", "\n", text[text.index(">") + 1 :]).strip().removesuffix("</svg>")
+    return element(view.group(1), name, title, description, body)
+
+
+def element(view: str, name: str, title: str, description: str, body: str) -> str:
+    """An `svg` element around what is drawn, with the two texts that are read to those who cannot see it."""
+    return (
+        f'<svg viewBox="{view}" role="img" aria-labelledby="{name}-title {name}-desc">'
         f'<title id="{name}-title">{html.escape(title)}</title>'
-        f'<desc id="{name}-desc">{html.escape(description)}</desc>'
+        f'<desc id="{name}-desc">{html.escape(description)}</desc>{body}</svg>'
     )
-    return head + re.sub(r"\n\s*", "\n", text[text.index(">") + 1 :]).strip()

@@ -94,6 +94,7 @@ def test_a_process_exits_with_the_status_and_its_piped_output_is_plain(place: Pa
         ["run", "digits:quickstart", "--temprature", "2"],
         ["run", "digits:quickstrt"],
         ["report", "--help"],
+        ["analyze", "--help"],
         ["report", "runs", "--save", "saved"],
         ["compare", "--help"],
         ["plan", "--help"],
@@ -118,7 +119,16 @@ def test_what_trains_nothing_does_not_import_torch(words: list[str], finished: P
 def test_the_top_level_help_names_every_verb(capsys: pytest.CaptureFixture[str]):
     assert main([]) == main(["--help"]) == 0
     told = capsys.readouterr().out
-    for verb in ("run RECIPE", "show RECIPE", "list", "report RUNS...", "compare RUN RUN", "plan [RUNS...]"):
+    verbs = (
+        "run RECIPE",
+        "show RECIPE",
+        "list",
+        "report RUNS...",
+        "analyze RUNS...",
+        "compare RUN RUN",
+        "plan [RUNS...]",
+    )
+    for verb in verbs:
         assert f"\n  {verb} " in told
     assert "Exit status: 0 done, 1 a run failed" in told
     assert main(["--version"]) == 0

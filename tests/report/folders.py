@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
+from numpy.typing import NDArray
+from safetensors.numpy import save
 
 from potstill.record import FORMAT, SHORT
+from potstill.report.attached import Pictures, Similarity, pictures_json, similarity_json
+from potstill.report.png import png
 
 ENVIRONMENT = {
     "versions": {"potstill": "0.1.0", "python": "3.11.7", "torch": "2.15.0"},
@@ -124,12 +127,13 @@ class Runs:
         stages: tuple[str, ...] = ("train",),
         count: int = 10,
         name: str | None = None,
+        identity: str | None = None,
         spec: Mapping[str, Any] | None = None,
         environment: Mapping[str, Any] | None = None,
         **changes: Any,
     ) -> Path:
         name = name or f"mnist-hinton-{arm.replace(' ', '-')}"
-        print_ = TEACHER if role == "teacher" else fingerprint(arm, seed, settings, spec)
+        print_ = identity or (TEACHER if role == "teacher" else fingerprint(arm, seed, settings, spec))
         folder = self.folder / f"{name}-{print_[:SHORT]}"
         folder.mkdir(parents=True)
         run = {"seed": seed, "student": {"name": "mlp16"}, "data": {"name": "mnist"}, "stages": [], **(spec or {})}
@@ -161,15 +165,6 @@ class Runs:
         return path
 
 
-def predict(folder: Path, right: Sequence[int], labels: Sequence[int]) -> None:
-    """Give a run predictions: the label where the image's number is right, else the next class."""
-    truth = np.array(labels, dtype=np.int64)
-    chosen = np.where(np.isin(np.arange(len(truth)), right), truth, (truth + 1) % 10)
-    logits = np.zeros((len(truth), 10), dtype=np.float16)
-    logits[np.arange(len(truth)), chosen] = 3
-    save_file({"logits": logits, "labels": truth}, folder / "predictions.safetensors")
-
-
 def write(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value))
 
@@ -193,3 +188,55 @@ def hinton(runs: Runs, wobble: Callable[[int], float] = lambda seed: math.sin(7 
     big: dict[str, Any] = {"parameters": 1199882, "mult_adds": 12_050_000}
     runs.run("teacher", 42, 0.9903, role="teacher", published=0.99029, count=5, **NO_TEACHER, **big)
     return runs.sweep()
+
+
+def predict(folder: Path, logits: NDArray[Any], labels: NDArray[Any]) -> None:
+    """Predictions as a run leaves them."""
+    tensors = {"logits": logits.astype(np.float16), "labels": labels.astype(np.int64)}
+    (folder / "predictions.safetensors").write_bytes(save(tensors))
+
+
+def know(folder: Path, right: Sequence[int], labels: Sequence[int]) -> None:
+    """Give a run predictions: the label where the image's number is right, else the next class."""
+    truth = np.array(labels, dtype=np.int64)
+    chosen = np.where(np.isin(np.arange(len(truth)), right), truth, (truth + 1) % 10)
+    logits = np.zeros((len(truth), 10))
+    logits[np.arange(len(truth)), chosen] = 3
+    predict(folder, logits, truth)
+
+
+def guesses(labels: NDArray[Any], seed: int, wrong: float, classes: int = 10) -> NDArray[Any]:
+    """Logits that are wrong about a share of the images, mostly in favour of the next class."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(size=(len(labels), classes))
+    towards = np.where(generator.random(len(labels)) < wrong, (labels + 1) % classes, labels)
+    logits[np.arange(len(labels)), towards] += 4
+    return logits
+
+
+def predicted(runs: Runs, images: int = 300, classes: int = 10, recipe: str = "mnist:predicted") -> Path:
+    """A comparison of three arms over three seeds and a teacher, all with predictions."""
+    labels = np.arange(images) % classes
+    taught = fingerprint("teacher", recipe)
+    for seed in range(3):
+        for place, (arm, wrong) in enumerate((("labels", 0.3), ("soft", 0.2), ("hint <b>", 0.25))):
+            folder = runs.run(arm, seed, 1 - wrong - seed / 1000, spec={"of": recipe}, teacher=taught)
+            predict(folder, guesses(labels, 10 * place + seed, wrong, classes), labels)
+    folder = runs.run("teacher", 0, 0.9, role="teacher", identity=taught, **NO_TEACHER)
+    predict(folder, guesses(labels, 99, 0.1, classes), labels)
+    return runs.sweep(recipe)
+
+
+def attach(runs: Runs) -> None:
+    """What a second look leaves beside every student's predictions."""
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+    images = {place: png(grey + np.uint8(place % 7)) for place in range(300)}
+    names = tuple(f"class {k}" for k in range(10))
+    layers = ("stage1", "logits")
+    for folder in runs.folder.iterdir():
+        if not (folder / "predictions.safetensors").exists():
+            continue
+        (folder / "analysis").mkdir()
+        write(folder / "analysis" / "pictures.json", pictures_json(Pictures("key", names, images)))
+        tables = np.array([[0.5, 0.25], [np.nan, 0.125]]), np.array([[0.75, 0.5], [0.25, 1.0]])
+        write(folder / "analysis" / "cka.json", similarity_json(Similarity("key", layers, layers, *tables, 256)))

@@ -8,7 +8,7 @@ import pytest
 from potstill.report import write
 from potstill.report.tables import DASH
 
-from .folders import Runs, hinton
+from .folders import Runs, attach, hinton, predicted
 
 CHROMIUM = Path("/usr/bin/chromium")
 DRIVER = Path("/usr/bin/chromedriver")
@@ -53,6 +53,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
             settings = {"temperature": temperature, "alpha": alpha}
             runs.run(f"T={temperature} a={alpha}", 1, 0.9 + alpha / 100 + temperature / 999, settings=settings)
     runs.sweep("mnist:hinton_grid")
+    predicted(runs)
+    attach(runs)
+    predicted(runs, 400, 40, "mnist:predicted_many")
     return write([runs.folder], folder / "out")
 
 
@@ -100,11 +103,20 @@ def test_no_error_and_no_request(opened, page: Path):
 def test_every_figure_is_drawn_and_nothing_is_wider_than_the_window(opened, width: int):
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
     opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    assert opened.execute_script("return document.querySelectorAll('details.part[open]').length") == 2
+    opened.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
     sizes = opened.execute_script(
         "return [...document.querySelectorAll('svg')].map(s => [s.getBoundingClientRect().width, s.getBBox().height])"
     )
-    assert len(sizes) > 15
+    assert len(sizes) > 50
     assert all(wide > 150 and high > 50 for wide, high in sizes)
+    pictures = opened.execute_script(
+        "return [...document.querySelectorAll('img')].map(i => [i.complete, i.naturalWidth, i.alt, i.clientWidth])"
+    )
+    assert len(pictures) > 20
+    assert all(done and drawn == 8 and alt and shown == 56 for done, drawn, alt, shown in pictures)
+    masks = opened.execute_script("return document.querySelectorAll('svg mask image').length")
+    assert masks > 4  # Forty classes have a pixel per pair.
     assert opened.execute_script("return document.documentElement.scrollWidth") <= width
     opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 

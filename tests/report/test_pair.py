@@ -12,7 +12,7 @@ from scipy import stats
 from potstill.errors import UserError
 from potstill.report.pair import lines, mcnemar, newcombe, pair, sentence, state
 
-from .folders import Runs, predict
+from .folders import Runs, know
 
 LABELS = [place % 10 for place in range(200)]
 
@@ -71,7 +71,7 @@ def two(runs: Runs, first: range, second: range) -> tuple[Path, Path]:
     """Runs that are right on these images."""
     folders = runs.run("hard", 1, len(first) / 200), runs.run("soft", 2, len(second) / 200)
     for folder, right in zip(folders, (first, second), strict=True):
-        predict(folder, right, LABELS)
+        know(folder, right, LABELS)
     return folders
 
 
@@ -127,14 +127,14 @@ def test_where_test_and_interval_disagree_nothing_is_claimed(runs: Runs):
 def two_more(runs: Runs) -> tuple[Path, Path]:
     folders = runs.run("a", 1, 0.8), runs.run("b", 1, 0.85)
     for folder, right in zip(folders, (range(0, 160), range(6, 176)), strict=True):
-        predict(folder, right, LABELS)
+        know(folder, right, LABELS)
     return folders
 
 
 def test_runs_of_one_name_and_seed_are_told_by_their_folders(runs: Runs):
     folders = [runs.run("hard", 1, 0.5, spec={"more": place}) for place in (1, 2)]
     for folder in folders:
-        predict(folder, range(100), LABELS)
+        know(folder, range(100), LABELS)
     assert pair(*folders).names == (folders[0].name, folders[1].name)
 
 
@@ -160,19 +160,19 @@ def test_runs_that_cannot_be_compared_are_refused(runs: Runs, tmp_path: Path):
     assert refused(first, tmp_path / "no") == f"{tmp_path / 'no'} does not exist; name two run folders."
     assert refused(tmp_path, second).startswith(f"{tmp_path} is not a run folder: it holds no readable run.json")
     other = runs.run("cifar", 1, 0.9, spec={"data": {"name": "cifar10"}})
-    predict(other, range(180), LABELS)
+    know(other, range(180), LABELS)
     assert refused(first, other) == (
         "The runs are of different data, mnist and cifar10; only runs of the same can be compared."
     )
     own = runs.run("own", 1, 0.9, spec={"data": {"name": "mnist", "content": "0123456789abcdef"}})
-    predict(own, range(180), LABELS)
+    know(own, range(180), LABELS)
     assert "of different data, mnist and mnist (0123456789ab); only" in refused(first, own)
-    predict(second, range(180), LABELS[::-1])
+    know(second, range(180), LABELS[::-1])
     assert refused(first, second) == (
         f"{first} and {second} were not tested on the same images, for their labels differ; only runs of the same test "
         "split can be compared."
     )
-    predict(second, range(90), LABELS[:100])
+    know(second, range(90), LABELS[:100])
     assert "were not tested on the same images" in refused(first, second)
 
 
