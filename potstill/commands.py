@@ -99,7 +99,7 @@ def run(words: list[str]) -> int:
         runs_dir=flags.runs_dir, teacher_at_least=_share(flags.teacher_at_least), environment=provenance(command)
     )
     runs = [member.run for member in sweep.members()]
-    check(runs, wanted, flags.runs_dir)
+    check(runs, wanted, flags.runs_dir, jobs)
     make_folder(flags.runs_dir)
     path = flags.runs_dir / f"{recipes.label(name).replace(':', '-')}.sweep.json"
     write_sweep(path, recipes.label(name), _title(recipe, name), command, sweep, flags.runs_dir)

@@ -50,12 +50,7 @@ def execute(
         UserError: something that was asked for cannot be.
     """
     runs = list(runs)
-    if (choices.devices or 1) > 1 and (jobs or 1) > 1:
-        raise UserError(
-            f"--devices is {choices.devices} and --jobs {jobs}: cohorts on several devices are trained one after "
-            "another; leave --jobs out."
-        )
-    check(runs, choices, conditions.runs_dir)
+    check(runs, choices, conditions.runs_dir, jobs)
     failures: list[Failure] = []
     lost: dict[str, str] = {}
     for level in in_order(runs):
@@ -68,13 +63,21 @@ def execute(
     return failures
 
 
-def check(runs: Iterable[Run], choices: Choices, runs_dir: Path) -> None:
+def check(runs: Iterable[Run], choices: Choices, runs_dir: Path, jobs: int | None = None) -> None:
     """Refuse, before a teacher is trained in vain, what can be seen to be wrong with runs or their teachers' runs.
 
     Raises:
         UserError: an unknown network, one that answers other classes than the data has, a device that is not here, a
-            folder that a newer version wrote, a stage that does not fit the networks.
+            folder that a newer version wrote, a stage that does not fit the networks, what several devices cannot
+            share.
     """
+    if jobs is not None and jobs < 1:
+        raise UserError(f"--jobs is {jobs}; expected a whole number ≥ 1.")
+    if (choices.devices or 1) > 1 and (jobs or 1) > 1:
+        raise UserError(
+            f"--devices is {choices.devices} and --jobs {jobs}, but cohorts on several devices are trained one after "
+            "another; leave --jobs out."
+        )
     all_runs = [run for level in in_order(runs) for run in level]
     for run in all_runs:
         path = _specification(run, runs_dir)
@@ -158,8 +161,6 @@ def size(run: Run) -> dict[str, Any]:
 
 
 def _train_all(groups: Sequence[Group], conditions: Conditions, display: Display, jobs: int | None) -> list[Failure]:
-    if jobs is not None and jobs < 1:
-        raise UserError(f"--jobs is {jobs}; expected a whole number ≥ 1.")
     wide = [g for g in groups if g.machine.devices > 1]
     narrow = [g for g in groups if g.machine.devices == 1]
     alone = [g for g in narrow if jobs == 1 or not _can_share(g) or len(narrow) == 1]
