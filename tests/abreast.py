@@ -47,7 +47,7 @@ BATCH = 7
 
 SLOW = Optimizer(name="SGD", learning_rate=0.002, options={"momentum": 0.9})
 
-WEIGHTS = {"dist": 0.1, "pkt": 3e4, "cckernel": 1e4, "vid": 1e3, "mgd": 1e3}
+WEIGHTS = {"dist": 0.1, "pkt": 1e3, "cckernel": 1e3, "vid": 100, "mgd": 0.1}
 """Of terms that would otherwise move a student hardly or wildly."""
 
 
