@@ -57,7 +57,7 @@ def join(rank: int, count: int, store: Path, device: str) -> None:
         backend = "nccl"
     # A rank that died is noticed by who started it, and not by how long the others have waited.
     endless = timedelta(days=30)
-    dist.init_process_group(backend, init_method=store.as_uri(), rank=rank, world_size=count, timeout=endless)
+    dist.init_process_group(backend, init_method=f"file://{store}", rank=rank, world_size=count, timeout=endless)
     _here = _Place(rank, count)
 
 
