@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from potstill import record
+from potstill import ranks, record
 from potstill.data import Draw, Split, load
 from potstill.display import Display
 from potstill.errors import UserError
@@ -53,12 +53,13 @@ def train(runs: Sequence[Run], machine: Machine, conditions: Conditions, display
     for folder in folders:
         if (folder / "run.json").exists():
             record.check_format(record.read(folder).run, folder / "run.json")
-    due = [(run, folder) for run, folder in zip(runs, folders, strict=True) if not is_finished(folder)]
+    left = ranks.agreed([not is_finished(folder) for folder in folders])
+    due = [(run, folder) for run, folder, begin in zip(runs, folders, left, strict=True) if begin]
     if due:
         machine.activate()
         cohort = _Cohort(due, machine, conditions, display)  # Whatever does not fit is told before a folder is made.
         with contextlib.ExitStack() as stack:
-            for _, folder in due:
+            for _, folder in due if ranks.leads() else ():
                 record.make_folder(folder)
                 stack.enter_context(record.held(folder))
             cohort.train(conditions)
@@ -80,7 +81,7 @@ class _Cohort:
         self._first = first
         self._display = display
         self._pause = conditions.checkpoint_seconds
-        self._resident = load(first.data, machine.device)
+        self._resident = ranks.after_leader(lambda: load(first.data, machine.device))
         self._draw = Draw(self._resident, first.data, first.seed, first.batch_size)
         around = Surroundings(conditions.runs_dir, self._resident, machine, self._draw.walk)
         self._source = opened(first.teacher, around)
@@ -145,7 +146,7 @@ class _Cohort:
             training.end_epoch(sums)
 
     def _save_when_due(self, active: Sequence[Training]) -> None:
-        if time.monotonic() - self._saved >= self._pause:
+        if ranks.leads() and time.monotonic() - self._saved >= self._pause:
             self._share_time(active)
             for training in active:
                 training.save()

@@ -30,7 +30,9 @@ class Flags:
         precision: "auto" takes bf16 where the hardware multiplies it and the student is big enough to gain.
         deterministic: Only deterministic kernels, which matters on CUDA.
         device: "auto" takes CUDA, else MPS, else the CPU.
-        threads: CPU threads of a cohort, or "auto".
+        threads: CPU threads of a process, or "auto".
+        devices: Processes that share the batches of a cohort, each on a GPU of its own or on the CPU; "auto" is one, or
+            as many as train the run already.
         compile: Whether networks are compiled; "auto" does on CUDA.
         jobs: Cohorts trained side by side, or "auto": as many as cores where one thread serves a cohort.
         teacher_at_least: Refuse a teacher of lower accuracy, a fraction.
@@ -48,6 +50,7 @@ class Flags:
     deterministic: bool = False
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: str = "auto"
+    devices: str = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     jobs: str = "auto"
     teacher_at_least: float | None = None
@@ -96,7 +99,7 @@ def run(words: list[str]) -> int:
         runs_dir=flags.runs_dir, teacher_at_least=_share(flags.teacher_at_least), environment=provenance(command)
     )
     runs = [member.run for member in sweep.members()]
-    check(runs, wanted, flags.runs_dir)
+    check(runs, wanted, flags.runs_dir, jobs)
     make_folder(flags.runs_dir)
     path = flags.runs_dir / f"{recipes.label(name).replace(':', '-')}.sweep.json"
     write_sweep(path, recipes.label(name), _title(recipe, name), command, sweep, flags.runs_dir)
@@ -200,7 +203,8 @@ def choices(flags: Flags) -> Any:
     """What the flags ask of the machine."""
     from potstill.machine import Choices
 
-    return Choices(device=flags.device, threads=_number("threads", flags.threads), compile=flags.compile)
+    threads, devices = _number("threads", flags.threads), _number("devices", flags.devices)
+    return Choices(device=flags.device, threads=threads, compile=flags.compile, devices=devices)
 
 
 def _without(flag: str, words: list[str]) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from potstill import evaluate
+from potstill import evaluate, ranks
 from potstill.data import Resident, Split
 from potstill.machine import Machine
 from potstill.models import aliases
@@ -14,9 +14,9 @@ from potstill.run import Run
 from potstill.sight import look
 from potstill.source import Source, chunks
 from potstill.stage import Stage
-from potstill.taps import Tracer, trace
+from potstill.taps import trace
 from potstill.term import Plan
-from potstill.types import Trace
+from potstill.types import Pass, Trace
 
 
 class Company:
@@ -33,7 +33,8 @@ class Company:
         self._machine = machine
         self.student = machine.place(run.build(None if source is None else source.network))
         peers = [machine.place(peer) for peer in run.build_peers()]
-        self._all = [(network, self._traced(network)) for network in (self.student, *peers)]
+        networks = enumerate((self.student, *peers))
+        self._all = [(network, self._traced(network, place)) for place, network in networks]
         inside = None if run.teacher is None else run.teacher.accompany(self.student, resident)
         self._inside = inside
         if inside is not None:
@@ -57,8 +58,8 @@ class Company:
             plan = Plan(network, above, run.batch_size, self._resident.classes, train.labels, train.index)
             learn(stage.terms, learned, ours, theirs, plan, run.seed, place)
         self._machine.place(learned)
-        (student, tracer), *peers = self._all
-        return Objective(student, learned, stage.terms, tracer, peers=peers, inside=self._inside)
+        (student, its_pass), *peers = self._all
+        return Objective(student, learned, stage.terms, its_pass, peers=peers, inside=self._inside)
 
     def shipping(self) -> int:
         """Whose weights ship: 0 for the student, or the place of a peer of its kind, better on validation images.
@@ -80,12 +81,13 @@ class Company:
 
     def predict(self, place: int, split: Split, weights: Mapping[str, Tensor] | None = None) -> Tensor:
         """The float32 logits of the student or a peer on a split, (N, K), under its own weights or others."""
-        network, tracer = self._all[place]
+        network, its_pass = self._all[place]
         state = network.state_dict() if weights is None else weights
-        return evaluate.predict(network, state, tracer, chunks(self._resident, split), self._machine)
+        return evaluate.predict(network, state, its_pass, chunks(self._resident, split), self._machine)
 
-    def _traced(self, network: nn.Module) -> Tracer:
-        return trace(network, aliases=aliases(network), compile=self._machine.compile)
+    def _traced(self, network: nn.Module, place: int) -> Pass:
+        tracer = trace(network, aliases=aliases(network), compile=self._machine.compile)
+        return ranks.divided(tracer, place)
 
     def _dry_run(self, stage: Stage) -> list[tuple[Trace, Trace | None]]:
         """What the student, and each of its peers, shows of two images, and what its teacher does."""

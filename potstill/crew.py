@@ -1,14 +1,19 @@
-"""Processes that train cohorts side by side, each a `potstill.worker`; none outlives this process."""
+"""Processes that train cohorts side by side, and several of them one; each a `potstill.worker`.
+
+None of them outlives this process, nor another that trains the same cohort.
+"""
 
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from potstill.codec import encode
@@ -20,7 +25,7 @@ from potstill.sweep import Group
 
 
 def train_beside(groups: Sequence[Group], conditions: Conditions, display: Display, jobs: int) -> list[str | None]:
-    """Train cohorts, `jobs` at a time; returns for each why its process died, None where it did not.
+    """Train cohorts, `jobs` at a time; returns for each why a process of it died, None where none did.
 
     Raises:
         UserError: a worker found one; the others are ended, and so they are by an interrupt.
@@ -58,21 +63,35 @@ class _Crew:
                 process.kill()
 
     def train(self, group: Group) -> str | None:
-        """Train a cohort in a process of its own; returns why that died, None if it did not.
+        """Train a cohort in processes of its own, one for each device; returns why one died, None if none did.
 
         Raises:
-            UserError: the process found one.
+            UserError: one of them found one.
         """
+        count = group.machine.devices
+        with tempfile.TemporaryDirectory(prefix="potstill-") as folder, ThreadPoolExecutor(count) as threads:
+            with self._lock:
+                if self._over:
+                    return None
+                team = _Team([_start() for _ in range(count)])
+                self._running += team.processes
+            task = self._task(group) | {"store": str(Path(folder) / "store")}
+            for rank in range(count):
+                threads.submit(self._follow, team, rank, task, group)
         with self._lock:
-            if self._over:
-                return None
-            process = _start()
-            self._running.append(process)
+            self._running = [process for process in self._running if process not in team.processes]
+        if team.mistake is not None:
+            raise UserError(team.mistake)
+        return team.reason
+
+    def _follow(self, team: "_Team", rank: int, task: dict[str, Any], group: Group) -> None:
+        """Tell one process what to do, and listen to it until it ends."""
+        process = team.processes[rank]
         assert process.stdin
         assert process.stdout
         mistake = None
         try:
-            process.stdin.write(json.dumps(self._task(group)) + "\n")
+            process.stdin.write(json.dumps(task | {"rank": rank}) + "\n")
             process.stdin.flush()  # It stays open: when this process dies the worker reads the end of it, and ends.
             mistake = self._listen(process.stdout, group)
         except BrokenPipeError:
@@ -82,10 +101,7 @@ class _Crew:
         with suppress(BrokenPipeError):  # What it was not told stands in the buffer.
             process.stdin.close()
         with self._lock:
-            self._running.remove(process)
-        if mistake is not None:
-            raise UserError(mistake)
-        return f"the process ended with status {status}" if status else None
+            team.ended(rank, status, mistake)
 
     def _task(self, group: Group) -> dict[str, Any]:
         return {
@@ -118,6 +134,24 @@ class _Crew:
                     case _:
                         mistake = told["text"]
         return mistake
+
+
+@dataclass
+class _Team:
+    """The processes that train one cohort; where one fails, all end."""
+
+    processes: list[subprocess.Popen[str]]
+    mistake: str | None = None
+    reason: str | None = None
+
+    def ended(self, rank: int, status: int, mistake: str | None) -> None:
+        """Take down how a process ended; only the first that fails tells why, for it takes the others with it."""
+        if (mistake is None and not status) or self.mistake or self.reason:
+            return
+        which = f"process {rank + 1} of {len(self.processes)}" if len(self.processes) > 1 else "the process"
+        self.mistake, self.reason = mistake, f"{which} ended with status {status}"
+        for process in self.processes:
+            process.kill()
 
 
 def _start() -> subprocess.Popen[str]:

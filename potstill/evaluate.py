@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from potstill.machine import Machine
-from potstill.taps import Tracer
-from potstill.types import Batch
+from potstill.types import Batch, Pass
 
 BINS = 15
 """Equal-width bins of confidence, as the field uses for the calibration error."""
@@ -67,7 +66,7 @@ def measure(
 
 @torch.no_grad()
 def predict(
-    network: nn.Module, weights: Mapping[str, Tensor], tracer: Tracer, batches: Iterable[Batch], machine: Machine
+    network: nn.Module, weights: Mapping[str, Tensor], run: Pass, batches: Iterable[Batch], machine: Machine
 ) -> Float[Tensor, "n k"]:
     """The float32 logits of a network in evaluation mode under given weights; its own are put back."""
     own = {name: value.detach().clone() for name, value in network.state_dict().items()}
@@ -76,7 +75,7 @@ def predict(
     logits: list[Tensor] = []
     for batch in batches:
         with machine.autocast():
-            logits.append(tracer(batch.inputs).logits.float())
+            logits.append(run(batch.inputs, ()).logits.float())
     network.load_state_dict(own)
     return torch.cat(logits)
 

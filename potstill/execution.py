@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from potstill import record
 from potstill.cohort import Conditions, train
 from potstill.crew import train_beside
@@ -15,6 +17,7 @@ from potstill.display import Display
 from potstill.errors import UserError
 from potstill.machine import Choices, Machine
 from potstill.models import summarize
+from potstill.ranks import SMALLEST
 from potstill.rehearsal import architecture, rehearse, untrained
 from potstill.run import Run, fingerprint
 from potstill.sweep import Group, diverged, group, in_order, needed_by, unfinished
@@ -47,7 +50,7 @@ def execute(
         UserError: something that was asked for cannot be.
     """
     runs = list(runs)
-    check(runs, choices, conditions.runs_dir)
+    check(runs, choices, conditions.runs_dir, jobs)
     failures: list[Failure] = []
     lost: dict[str, str] = {}
     for level in in_order(runs):
@@ -60,13 +63,21 @@ def execute(
     return failures
 
 
-def check(runs: Iterable[Run], choices: Choices, runs_dir: Path) -> None:
+def check(runs: Iterable[Run], choices: Choices, runs_dir: Path, jobs: int | None = None) -> None:
     """Refuse, before a teacher is trained in vain, what can be seen to be wrong with runs or their teachers' runs.
 
     Raises:
         UserError: an unknown network, one that answers other classes than the data has, a device that is not here, a
-            folder that a newer version wrote, a stage that does not fit the networks.
+            folder that a newer version wrote, a stage that does not fit the networks, what several devices cannot
+            share.
     """
+    if jobs is not None and jobs < 1:
+        raise UserError(f"--jobs is {jobs}; expected a whole number ≥ 1.")
+    if (choices.devices or 1) > 1 and (jobs or 1) > 1:
+        raise UserError(
+            f"--devices is {choices.devices} and --jobs {jobs}, but cohorts on several devices are trained one after "
+            "another; leave --jobs out."
+        )
     all_runs = [run for level in in_order(runs) for run in level]
     for run in all_runs:
         path = _specification(run, runs_dir)
@@ -79,8 +90,26 @@ def check(runs: Iterable[Run], choices: Choices, runs_dir: Path) -> None:
                 f"The student of {run.name!r} answers {run.student.classes} classes but {run.data.name!r} has "
                 f"{classes}; build it with classes={classes}."
             )
-        machine_for(run, choices, runs_dir)
+        _check_shared(run, machine_for(run, choices, runs_dir).devices)
     rehearse(run for run in due if not _specification(run, runs_dir).exists())  # What was begun has fitted.
+
+
+def _check_shared(run: Run, devices: int) -> None:
+    """Refuse a run that cannot be divided among so many devices."""
+    if devices == 1:
+        return
+    if _is_live(run):
+        raise UserError(
+            f"--devices is {devices}, but {run.name!r} holds a network or images of this process, which cannot be "
+            "handed to others; name a network as package.module:callable and a data set by its name, or leave "
+            "--devices out."
+        )
+    images = run.batch_size * (1 if run.data.companion is None else 2)
+    if images < SMALLEST * devices:
+        raise UserError(
+            f"--devices is {devices}, but a batch of {run.name!r} has {images} images, and each device takes at least "
+            f"{SMALLEST}; ask for fewer devices, or larger batches."
+        )
 
 
 def _specification(run: Run, runs_dir: Path) -> Path:
@@ -116,7 +145,8 @@ def machine_for(run: Run, choices: Choices, runs_dir: Path) -> Machine:
     before = record.read_json(folder / "env.json")
     if before is None or choices != Choices() or before.get("device") != wanted.device:
         return wanted
-    return Machine(**{key: before[key] for key in asdict(wanted)})
+    kept = Machine(**{key: before.get(key, value) for key, value in asdict(wanted).items()})
+    return kept if wanted.device != "cuda" or kept.devices <= torch.cuda.device_count() else wanted
 
 
 _sizes: dict[str, dict[str, Any]] = {}
@@ -131,13 +161,14 @@ def size(run: Run) -> dict[str, Any]:
 
 
 def _train_all(groups: Sequence[Group], conditions: Conditions, display: Display, jobs: int | None) -> list[Failure]:
-    if jobs is not None and jobs < 1:
-        raise UserError(f"--jobs is {jobs}; expected a whole number ≥ 1.")
-    alone = [g for g in groups if jobs == 1 or not _can_share(g) or len(groups) == 1]
-    beside = [g for g in groups if g not in alone]
+    wide = [g for g in groups if g.machine.devices > 1]
+    narrow = [g for g in groups if g.machine.devices == 1]
+    alone = [g for g in narrow if jobs == 1 or not _can_share(g) or len(narrow) == 1]
+    beside = [g for g in narrow if g not in alone]
     failures = [failure for g in alone if (failure := _train_here(g, conditions, display))]
     reasons = train_beside(beside, conditions, display, jobs or os.cpu_count() or 1) if beside else []
-    lost = zip(beside, reasons, strict=True)
+    reasons += train_beside(wide, conditions, display, 1) if wide else []
+    lost = zip([*beside, *wide], reasons, strict=True)
     return failures + [Failure(g.runs, f"{_told(g)}: {reason}") for g, reason in lost if reason is not None]
 
 
@@ -147,14 +178,14 @@ def _told(group: Group) -> str:
 
 def _can_share(group: Group) -> bool:
     """Whether a cohort can train in a process beside others: one thread on the CPU, and nothing live to hand over."""
-    live = any(run.student.module is not None or run.data.arrays is not None for run in group.runs)
-    networks = [network for run in group.runs if run.teacher is not None for network in run.teacher.networks]
-    return (
-        group.machine.device == "cpu"
-        and group.machine.threads == 1
-        and not live
-        and all(network.module is None for network in networks)
-    )
+    on_a_core = group.machine.device == "cpu" and group.machine.threads == 1
+    return on_a_core and not any(map(_is_live, group.runs))
+
+
+def _is_live(run: Run) -> bool:
+    """Whether a run holds a network or images that are in this process only."""
+    networks = () if run.teacher is None else run.teacher.networks
+    return run.data.arrays is not None or any(network.module is not None for network in (run.student, *networks))
 
 
 def _train_here(group: Group, conditions: Conditions, display: Display) -> Failure | None:

@@ -7,6 +7,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from potstill import ranks
 from potstill.errors import UserError
 from potstill.models import aliases
 from potstill.sight import look
@@ -42,7 +43,7 @@ class Average(Inside):
         self.network = deepcopy(student).requires_grad_(False)
         self._decay = decay
         self._classes = classes
-        self._tracer = trace(self.network, aliases=aliases(student))
+        self._run = ranks.divided(trace(self.network, aliases=aliases(student)))
 
     def look(self, taps: Sequence[str], shape: tuple[int, int, int]) -> Trace:
         """The student's own."""
@@ -52,7 +53,7 @@ class Average(Inside):
     def answer(self, batch: Batch, taps: Sequence[str]) -> Trace:
         """In evaluation mode."""
         self.network.eval()
-        answer = self._tracer(batch.inputs, taps)
+        answer = self._run(batch.inputs, tuple(taps))
         return Trace(answer.logits.float(), answer.taps)
 
     @torch.no_grad()

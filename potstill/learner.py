@@ -6,6 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from potstill import ranks
 from potstill.checkpoint import Values
 from potstill.machine import Machine
 from potstill.objective import Objective, weighted_sum
@@ -83,6 +84,7 @@ class Learner:
         total = weighted_sum(losses, self.stage.terms, progress)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
+        ranks.average(self._apart())
         self.optimizer.step()
         return {key: loss.detach() for key, loss in losses.items()}, total.detach(), logits.detach()
 
@@ -175,6 +177,11 @@ class Learner:
         self._sums[:-1].add_(means, alpha=images)
         self._sums[-1].add_((logits.argmax(1) == batch.labels).sum())
         self._seen += images
+
+    def _apart(self) -> Iterator[Tensor]:
+        """What the ranks know after a backward pass for their slices only."""
+        yield from (p.grad for p in self.objective.parameters() if p.grad is not None)
+        yield from self.objective.statistics()
 
     def _optimizer_state(self) -> Iterator[tuple[int, str, Any]]:
         for place, slots in self.optimizer.state_dict()["state"].items():

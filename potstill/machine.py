@@ -5,8 +5,10 @@
 | device    | CUDA where there is one, else Apple's MPS, else the CPU                                             |
 | precision | bf16 where the hardware multiplies it (CPU with AMX or AVX512-BF16, CUDA from Ampere on) and the    |
 |           | student has at least 5 M mult-adds an image; else fp32                                              |
-| threads   | 1 where the student has less than 1 M mult-adds an image; else PyTorch's own choice                 |
+| threads   | 1 where the student has less than 1 M mult-adds an image; else PyTorch's own choice, divided among  |
+|           | the processes where there are several devices                                                       |
 | compile   | on CUDA, unless `--deterministic`; not on the CPU or MPS                                            |
+| devices   | 1, or as many as train the run already where it was begun; see `potstill.ranks`                     |
 
 The rules look at a run alone, so a student trained in a cohort gets the same kernels as one trained by itself. They
 are applied once, when the run is created; `env.json` keeps the outcome and a continued run takes it from there.
@@ -45,6 +47,7 @@ class Machine:
     threads: int = 1
     compile: bool = False
     deterministic: bool = False
+    devices: int = 1
 
     def activate(self) -> None:
         """Set what PyTorch keeps for the whole process."""
@@ -88,18 +91,22 @@ class Choices:
 
     Attributes:
         device: "auto", "cpu", "cuda" or "mps"; refused where it is not there.
-        threads: CPU threads; None applies the rule.
+        threads: CPU threads of a process; None applies the rule.
         compile: Whether networks are compiled.
+        devices: Processes that share a cohort's batches, each on a device of its own; None applies the rule.
     """
 
     device: str = "auto"
     threads: int | None = None
     compile: Switch = "auto"
+    devices: int | None = None
 
     def __post_init__(self) -> None:
+        if self.devices is not None and self.devices < 1:
+            raise UserError(f"--devices is {self.devices}; expected a whole number ≥ 1.")
         if self.threads is not None and self.threads < 1:
             raise UserError(f"--threads is {self.threads}; expected a whole number ≥ 1.")
-        _device(self.device)
+        devices_of(_device(self.device), self.devices or 1)
 
     def resolve(self, mult_adds: int, precision: Precision = "auto", deterministic: bool = False) -> Machine:
         """Apply the rules above.
@@ -115,7 +122,8 @@ class Choices:
         device = _device(self.device)
         if precision == "auto":
             precision = "bf16" if mult_adds >= BIG_ENOUGH_FOR_BF16 and multiplies_bf16(device) else "fp32"
-        few = 1 if mult_adds < BIG_ENOUGH_FOR_THREADS else DEFAULT_THREADS
+        devices = self.devices or 1
+        few = 1 if mult_adds < BIG_ENOUGH_FOR_THREADS else max(DEFAULT_THREADS // devices, 1)
         automatic = device == "cuda" and not deterministic
         return Machine(
             device=device,
@@ -123,6 +131,7 @@ class Choices:
             threads=few if self.threads is None else self.threads,
             compile=automatic if self.compile == "auto" else self.compile == "on",
             deterministic=deterministic,
+            devices=devices,
         )
 
 
@@ -134,6 +143,20 @@ def _device(name: str) -> str:
         found = ", ".join(kind for kind, here in there.items() if here)
         raise UserError(f"--device is {name!r}, which is not here; this machine has: {found}.")
     return name
+
+
+def devices_of(kind: str, count: int) -> int:
+    """So many devices of a kind; processes on the CPU are as many as one likes.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(kind, count)
+    if count > there:
+        raise UserError(
+            f"--devices is {count}, but there {'is' if there == 1 else 'are'} {there} of {kind} here; ask for no more."
+        )
+    return count
 
 
 def multiplies_bf16(device: str) -> bool:
@@ -183,5 +206,6 @@ def describe(machine: Machine) -> dict[str, Any]:
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What on this machine is unlike the one that began a run, and so may change the last bits of what follows."""
-    keys = ("device", "device_name", "precision", "threads", "compile", "deterministic", "versions")
+    keys = ("device", "device_name", "precision", "threads", "compile", "deterministic", "devices", "versions")
+    before = {"devices": 1, **before}  # Records from before there were several do not say.
     return [f"{key}: {before.get(key)} → {now[key]}" for key in keys if before.get(key) != now[key]]

@@ -1,6 +1,6 @@
 """The objective: a student and everything its terms learn, as one module that answers named losses."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +9,8 @@ from potstill.divergence import teacher_right
 from potstill.inside import Inside
 from potstill.seeds import fold
 from potstill.sight import look
-from potstill.taps import Tracer
 from potstill.term import Plan, Progress, Term, expect_teacher
-from potstill.types import Batch, Trace
+from potstill.types import Batch, Pass, Trace
 
 
 class Objective(nn.Module):
@@ -30,9 +29,9 @@ class Objective(nn.Module):
         student: nn.Module,
         learned: nn.ModuleDict,
         terms: Sequence[Term],
-        tracer: Tracer,
+        run: Pass,
         *,
-        peers: Sequence[tuple[nn.Module, Tracer]] = (),
+        peers: Sequence[tuple[nn.Module, Pass]] = (),
         inside: Inside | None = None,
     ):
         super().__init__()
@@ -41,7 +40,7 @@ class Objective(nn.Module):
         self.inside = inside
         self.learned = learned
         self.terms = tuple(terms)
-        self._tracers = (tracer, *(tracer for _, tracer in peers))
+        self._passes = (run, *(run for _, run in peers))
         self._teacher_taps = _union(term.teacher_taps for term in terms)
         ours = _union(term.student_taps for term in terms)
         self._taps = _union((ours, self._teacher_taps)) if peers else ours
@@ -53,7 +52,7 @@ class Objective(nn.Module):
 
         Among peers a loss is the sum of every peer's, or that of peer number `turn` alone.
         """
-        traces = [tracer(batch.inputs, self._taps) for tracer in self._tracers]
+        traces = [run(batch.inputs, self._taps) for run in self._passes]
         if self.inside is not None:
             teacher = self.inside.answer(batch, self._teacher_taps)
         losses: dict[str, Tensor] = {}
@@ -69,6 +68,11 @@ class Objective(nn.Module):
         """Let the inside teacher go along with the student, after a step."""
         if self.inside is not None:
             self.inside.advance(self.student, batch, logits.detach(), step)
+
+    def statistics(self) -> Iterator[Tensor]:
+        """What the student and its peers count of the images that they see, such as batch norm's means."""
+        for network in (self.student, *self.peers):
+            yield from (buffer for buffer in network.buffers() if buffer.is_floating_point())
 
     def _part(self, key: str) -> nn.Module | None:
         return self.learned[key] if key in self.learned else None  # noqa: SIM401  A ModuleDict has no get.

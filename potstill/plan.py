@@ -85,7 +85,7 @@ def _step(run: Run, machine: Machine) -> float:
     machine.activate()
     student = machine.place(untrained(run)).train()
     images = run.batch_size * (1 if run.data.companion is None else 2)
-    inputs = torch.zeros(images, *shape_of(run.data), device=machine.device)
+    inputs = torch.zeros(-(-images // machine.devices), *shape_of(run.data), device=machine.device)
     started = 0.0
     for step in range(TRIED_STEPS + 1):
         if step == 1:  # The first one warms up.
@@ -97,7 +97,8 @@ def _step(run: Run, machine: Machine) -> float:
 
 def _machine(machine: Machine) -> str:
     compiled = ", compiled" if machine.compile else ""
-    return f"{machine.device}, {machine.precision}, {machine.threads} thread{'s' * (machine.threads > 1)}{compiled}"
+    device = f"{machine.devices} × {machine.device}" if machine.devices > 1 else machine.device
+    return f"{device}, {machine.precision}, {machine.threads} thread{'s' * (machine.threads > 1)}{compiled}"
 
 
 def _count(number: int, noun: str) -> str:

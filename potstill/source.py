@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from potstill import ranks
 from potstill.data import Resident, Split, Views, views_at
 from potstill.machine import Machine
 from potstill.models import aliases
@@ -81,7 +82,8 @@ class Live(Source):
         self._walk = walk
         self._machine = machine
         self._reading = reading
-        self._tracer = trace(self.network, aliases=aliases(network), compile=machine.compile)
+        tracer = trace(self.network, aliases=aliases(network), compile=machine.compile)
+        self._run = ranks.divided(tracer)
         self._answers: dict[tuple[str, int], Tensor] = {}
         self.passes = 0  # Batches that the network has seen, for tests and reports.
 
@@ -144,7 +146,7 @@ class Live(Source):
         self.passes += 1
         inputs = batch.inputs if self._reading is None else self._reading.inputs(batch.inputs, self._resident)
         with self._machine.autocast():
-            answer = self._tracer(inputs, taps)
+            answer = self._run(inputs, tuple(taps))
         logits = answer.logits.float()
         return Trace(logits if self._reading is None else self._reading.logits(logits), answer.taps)
 

@@ -9,7 +9,7 @@ import numpy as np
 import safetensors.numpy
 from torch import Tensor, nn
 
-from potstill import checkpoint, evaluate, record
+from potstill import checkpoint, evaluate, ranks, record
 from potstill.accounts import costs, summary
 from potstill.codec import encode
 from potstill.company import Company
@@ -89,8 +89,9 @@ class Training:
 
     def end_epoch(self, judged: Judged | None) -> None:
         """Write the epoch down, then go on to the next epoch, the next stage, or the end."""
-        validation = None if judged is None else judged.means()
-        if not self._learner.finite() or not (judged is None or judged.finite()):
+        sound = self._learner.finite() and (judged is None or judged.finite())
+        sound, validation = ranks.agreed((sound, None if judged is None else judged.means()))
+        if not sound:
             return self._diverge(f"a loss was no longer a finite number in epoch {self.at.epoch + 1}")
         self.at.epoch += 1
         line = {
@@ -103,7 +104,8 @@ class Training:
             "train": self._learner.means(),
             "validation": validation,
         }
-        self.at.metrics_length = record.append_line(self.folder / "metrics.jsonl", line)
+        if ranks.leads():
+            self.at.metrics_length = record.append_line(self.folder / "metrics.jsonl", line)
         self._keep_best(validation)
         stopped = validation is not None and self._patience_is_out(validation)
         self._learner.begin_epoch()
@@ -170,12 +172,21 @@ class Training:
             teacher_accuracy: What the gate measured, for the result.
         """
         self._teacher_accuracy = teacher_accuracy
+        if ranks.leads():
+            self._begin(environment)
+        else:
+            self._continue()
+        if self.at.step != (step := ranks.agreed(self.at.step)):
+            raise RuntimeError(f"this process found {self.folder} at step {self.at.step}, the first one at step {step}")
+
+    def _begin(self, environment: Mapping[str, Any]) -> None:
         record.make_folder(self.folder)
         for half_written in self.folder.glob("*.tmp"):
             half_written.unlink()
         now: record.Json = {**describe(self._machine), **environment}
         before = record.read_json(self.folder / "env.json")
         self._continue()
+        record.cut(self.folder / "metrics.jsonl", self.at.metrics_length)
         if before is None or not self.at.step:
             specification = {"fingerprint": fingerprint(self.run), "name": self.run.name, "run": encode(self.run)}
             versions = {"format": record.FORMAT, "version": now["versions"]["potstill"]}
@@ -198,12 +209,10 @@ class Training:
             self.at = Standing(**values["at"])
             self._best = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
             self._learner.load({n: t for n, t in tensors.items() if not n.startswith("best.")}, values["learner"])
-        record.cut(self.folder / "metrics.jsonl", self.at.metrics_length)
 
     def _finish(self) -> None:
         test = self._resident.test
         peer = self._company.shipping()
-        student = self._company.network(peer)
         logits = self._company.predict(peer, test)
         if not logits.isfinite().all():
             return self._diverge("the logits of the test images were no longer finite numbers after the last epoch")
@@ -212,17 +221,21 @@ class Training:
         best = None
         if self._best and not peer:
             best = evaluate.accuracy(self._company.predict(peer, test, self._best), test.labels)
-            checkpoint.write(self.folder / "best.safetensors", self._best)
-        checkpoint.write(self.folder / "student.safetensors", student.state_dict())
-        predictions = {
-            "logits": logits.cpu().numpy().astype(np.float16),
-            "labels": test.labels.cpu().numpy(),
-        }
-        record.write_bytes(self.folder / "predictions.safetensors", safetensors.numpy.save(predictions))
+        if ranks.leads():
+            self._ship(peer, logits, best is not None)
         last = measured["test_accuracy"]
         gap = None if best is None or last is None else best - last
         found = {**measured, "best_validation_test_accuracy": best, "best_last_gap": gap}
         self._close("finished", None, found, peer if self._company.has_peers else None)
+
+    def _ship(self, peer: int, logits: Tensor, with_best: bool) -> None:
+        """Write weights and predictions."""
+        if with_best:
+            checkpoint.write(self.folder / "best.safetensors", self._best)
+        checkpoint.write(self.folder / "student.safetensors", self._company.network(peer).state_dict())
+        labels = self._resident.test.labels
+        predictions = {"logits": logits.cpu().numpy().astype(np.float16), "labels": labels.cpu().numpy()}
+        record.write_bytes(self.folder / "predictions.safetensors", safetensors.numpy.save(predictions))
 
     def _diverge(self, what: str) -> None:
         names = ("test_accuracy", "test_nll", "ece", "agreement", "kl_to_teacher")
@@ -230,6 +243,9 @@ class Training:
         self._close("diverged", f"{what}; try a lower learning rate.", unmeasured, None)
 
     def _close(self, status: str, reason: str | None, measured: Mapping[str, Any], peer: int | None) -> None:
+        self.done = True
+        if not ranks.leads():
+            return
         student = (record.read_json(self.folder / "summary.json") or {})["student"]
         result = {
             "status": status,
@@ -251,4 +267,3 @@ class Training:
         }
         record.write_json(self.folder / "result.json", result)
         (self.folder / "checkpoint.safetensors").unlink(missing_ok=True)
-        self.done = True

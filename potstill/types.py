@@ -1,6 +1,6 @@
 """What flows through the house: a batch goes in, one trace per network comes out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 from torch import Tensor
@@ -37,3 +37,7 @@ class Trace(NamedTuple):
     logits: Tensor
     taps: Mapping[str, Tensor]
     members: "tuple[Trace, ...]" = ()
+
+
+Pass = Callable[[Tensor, tuple[str, ...]], Trace]
+"""How one network is run: inputs (N, C, H, W) and the names of taps in, its trace out."""

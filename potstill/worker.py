@@ -1,4 +1,7 @@
-"""A process that trains one cohort: `python -m potstill.worker`, a task as JSON on its input, news on its output."""
+"""A process that trains one cohort, or has its part in one: `python -m potstill.worker`.
+
+It gets a task as JSON on its input and tells news on its output.
+"""
 
 import json
 import os
@@ -8,9 +11,10 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+from potstill import ranks
 from potstill.codec import decode
 from potstill.cohort import Conditions, train
-from potstill.display import Display
+from potstill.display import Display, Silent
 from potstill.errors import UserError
 from potstill.machine import Machine
 from potstill.run import Run
@@ -56,18 +60,22 @@ def _end_with_parent() -> None:
 
 
 def main() -> int:
-    """Train the cohort that the first line of the input describes."""
+    """Train the cohort that the first line of the input describes, alone or as one of several."""
     wire = _Wire(os.fdopen(os.dup(1), "w"))
     os.dup2(2, 1)  # What a network or a term of the user's prints is no news.
     task = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     around: dict[str, Any] = task["conditions"]
     around["runs_dir"] = Path(around["runs_dir"])
-    conditions = Conditions(**around)
+    conditions, machine = Conditions(**around), Machine(**task["machine"])
+    if machine.devices > 1:
+        ranks.join(task["rank"], machine.devices, Path(task["store"]), machine.device)
     try:
-        train([decode(Run, run) for run in task["runs"]], Machine(**task["machine"]), conditions, wire)
+        train([decode(Run, run) for run in task["runs"]], machine, conditions, wire if ranks.leads() else Silent())
     except UserError as mistake:
         wire.tell(told="mistake", text=str(mistake))
+        return 0  # Whoever still waits for this process is ended by the one that started it.
+    ranks.leave()
     return 0
 
 

@@ -158,7 +158,8 @@ def environment(entry: Entry) -> str:
     parts = [f"{name} {versions[key]}" for key, name in names.items() if versions.get(key)]
     device = str(env.get("device") or "")
     name = env.get("device_name") or env.get("cpu")
-    parts.append(f"{device} ({name})" if device and name else device)
+    several = f"{env['devices']} × " if env.get("devices", 1) > 1 else ""
+    parts.append(f"{several}{device} ({name})" if device and name else device)
     threads = env.get("threads")
     parts.append(f"{threads} {'thread' if threads == 1 else 'threads'}" if threads else "")
     parts.append(str(env.get("precision") or ""))

@@ -56,6 +56,16 @@ MISTAKES: dict[str, tuple[Sequence[str], str]] = {
     "threads": ((*RUN, "--threads", "x"), "--threads is 'x'; expected a whole number ≥ 1, or auto."),
     "no threads": ((*RUN, "--threads", "0"), "--threads is '0'; expected a whole number ≥ 1, or auto."),
     "jobs": ((*RUN, "--jobs", "many"), "--jobs is 'many'; expected a whole number ≥ 1, or auto."),
+    "no devices": ((*RUN, "--devices", "0"), "--devices is '0'; expected a whole number ≥ 1, or auto."),
+    "devices and jobs": (
+        (*RUN, "--devices", "2", "--jobs", "2"),
+        "--devices is 2 and --jobs 2, but cohorts on several devices are trained one after another; leave --jobs out.",
+    ),
+    "many devices": (
+        (*RUN, "--devices", "33"),
+        "--devices is 33, but a batch of 'digits-quickstart-teacher' has 64 images, and each device takes at least 2; "
+        "ask for fewer devices, or larger batches.",
+    ),
     "no jobs": ((*RUN, "--jobs", "-2"), "--jobs is '-2'; expected a whole number ≥ 1, or auto."),
     "views": ((*RUN, "--views", "x"), '--views is \'x\'; expected "shared", "per-seed", or a whole number ≥ 1.'),
     "no views": ((*RUN, "--views", "0"), '--views is \'0\'; expected "shared", "per-seed", or a whole number ≥ 1.'),

@@ -184,6 +184,11 @@ def test_models_and_environment(page: Path):
     assert "commit 0123456789ab" in text
 
 
+def test_several_devices_are_counted(runs: Runs, tmp_path: Path):
+    runs.run("hard", 1, 0.9, environment={"devices": 2})
+    assert "2 × cpu (Some CPU), 1 thread" in write([runs.sweep()], tmp_path / "out").read_text()
+
+
 def test_a_run_that_changed_machines_is_remarked(runs: Runs, tmp_path: Path):
     resumed = {"resumed": [{"step": 1200, "differences": ["threads 2, was 1"]}]}
     runs.run("hard", 1, 0.9, environment=resumed, bitwise=False)
