@@ -9,7 +9,7 @@ from typing import Any
 
 import griffe
 
-from potstill import catalogue, cli, commands, data, machine, methods, models, recipes, record
+from potstill import caching, catalogue, cli, commands, data, machine, methods, models, recipes, record
 from potstill.term import Term
 
 MARKER = re.compile(r"<!-- table: ([a-z-]+) -->")
@@ -148,6 +148,7 @@ def _usage() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "usage": _usage,
     "flags": lambda: _flags(commands.Flags),
+    "cache-flags": lambda: _flags(caching.Cache),
     "report-flags": lambda: _flags(commands.Report),
     "recipes": _recipes,
     "methods": _methods,

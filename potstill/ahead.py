@@ -9,6 +9,7 @@ from potstill.display import Display
 from potstill.execution import Failure, check, execute, machine_for
 from potstill.gate import gate
 from potstill.machine import Choices, Machine
+from potstill.record import make_folder
 from potstill.run import Run
 from potstill.source import Live, Source
 from potstill.sweep import needed_by
@@ -36,6 +37,7 @@ def fill(
     """
     runs = [run for run in runs if run.teacher is not None and run.teacher.outside]
     check(runs, choices, conditions.runs_dir)
+    make_folder(conditions.runs_dir)
     failures = execute([first for run in runs for first in needed_by(run)], choices, conditions, display, jobs)
     if failures:
         return failures

@@ -8,6 +8,7 @@ import tyro
 
 from potstill.commands import choices, conditions, number, parse, planned
 from potstill.errors import RunFailed, UserError
+from potstill.record import STORES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ def cache(words: list[str]) -> int:
     if flags.list == (flags.drop is not None):
         raise UserError("Nothing was asked of the stores; write `potstill cache RECIPE`, --list, or --drop KEY.")
     from potstill.stock import HEAD, drop, rows_of, stocks
-    from potstill.store import STORES, told_size
+    from potstill.store import told_size
 
     root = flags.runs_dir / STORES
     if flags.drop is not None:
@@ -53,13 +54,11 @@ def _fill(words: list[str]) -> int:
     _, recipe, given, flags = parse("cache", words)
     from potstill.ahead import fill
     from potstill.display import for_terminal
-    from potstill.record import make_folder
 
     around = conditions(shlex.join(["potstill", "cache", *words]), flags)
     if not around.store:
         raise UserError("--store is 'off', so there is nothing to fill; give it a size such as 10GiB.")
     runs = [member.run for member in planned(recipe, given, flags).members()]
-    make_folder(flags.runs_dir)
     display = for_terminal(flags.quiet)
     try:
         failures = fill(runs, choices(flags), around, display, number("jobs", flags.jobs))

@@ -15,7 +15,7 @@ from potstill.gate import gate
 from potstill.machine import Machine
 from potstill.run import Run, fingerprint
 from potstill.source import Source, chunks
-from potstill.store import LIMIT, STORES, Storage
+from potstill.store import LIMIT, Storage
 from potstill.teacher import Surroundings, opened
 from potstill.training import Judged, Training
 from potstill.types import Batch, Trace
@@ -77,7 +77,7 @@ def set_up(
     storage = None
     if conditions.store:
         turns = draw.turns(epochs - 1)[-1] + 1
-        storage = Storage(conditions.runs_dir / STORES, conditions.store, content(run.data), turns, display.line)
+        storage = Storage(conditions.runs_dir / record.STORES, conditions.store, content(run.data), turns, display.line)
     return resident, draw, opened(run.teacher, Surroundings(conditions.runs_dir, resident, machine, draw.walk, storage))
 
 

@@ -97,7 +97,8 @@ class Shelf:
                 answers = told.new_empty(len(places), told.shape[1])
             answers[part] = told
             began = time.perf_counter()
-            self._write(places[part], copy)
+            lost = ~whole[part]
+            self._write(places[part][lost], copy[torch.from_numpy(lost)])
             writing += time.perf_counter() - began
         if missing and self.keeps:
             rows = sum(len(places[part]) for part in missing)

@@ -30,9 +30,6 @@ from potstill.machine import Machine, describe
 from potstill.models import identity_of
 from potstill.reading import Reading
 
-STORES = "store"
-"""Where in a folder of runs the stores are."""
-
 LIMIT = 10 * 2**30
 """Bytes that all stores in a folder of runs may take together, if nothing else is said."""
 

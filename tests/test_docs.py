@@ -100,7 +100,7 @@ def try_line(line: str) -> None:
     if words[0] == "report" and not all(path.exists() for path in report(words).runs):
         check_sweep_names(report(words))
         return
-    if words[0] == "run":
+    if words[0] in ("run", "cache") and not words[1].startswith("-"):
         digits = words[1].startswith("digits:")
         words = [*words, "--epochs", "1", *seeds(words)] if digits else ["show", *words[1:]]
     assert cli.main(words) == 0, line

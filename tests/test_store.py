@@ -64,7 +64,7 @@ def shifted(train: int = 1300, **fields: Any) -> Any:
     return replace(tiny.data(train=train, augment=CropFlip(padding=1)), **fields)
 
 
-BATCH = {"batch_size": 130}
+BATCH: dict[str, Any] = {"batch_size": 130}
 
 SHOWN: dict[str, Callable[[], list[Run]]] = {
     "still": lambda: [soft(data=tiny.data(train=1300), **BATCH)],

@@ -91,6 +91,7 @@ def test_a_process_exits_with_the_status_and_its_piped_output_is_plain(place: Pa
         ["show", "mnist:hinton", "--help"],
         ["run", "digits:quickstart", "--temprature", "2"],
         ["run", "digits:quickstrt"],
+        ["cache", "--help"],
         ["report", "--help"],
         ["report", "runs", "--save", "saved"],
     ],
@@ -113,7 +114,7 @@ def test_what_trains_nothing_does_not_import_torch(words: list[str], finished: P
 def test_the_top_level_help_names_every_verb(capsys: pytest.CaptureFixture[str]):
     assert main([]) == main(["--help"]) == 0
     told = capsys.readouterr().out
-    for verb in ("run RECIPE", "show RECIPE", "list", "report RUNS..."):
+    for verb in ("run RECIPE", "show RECIPE", "cache RECIPE", "list", "report RUNS..."):
         assert f"\n  {verb} " in told
     assert "Exit status: 0 done, 1 a run failed" in told
     assert main(["--version"]) == 0
@@ -137,7 +138,7 @@ def test_the_help_of_every_recipe_explains_every_flag(verb: str, name: str, caps
     told = flat(capsys.readouterr().out)
     own, common = documented(recipe.__doc__ or "", "Args"), documented(Flags.__doc__ or "", "Attributes")
     assert set(own) == set(inspect.signature(recipe).parameters)
-    assert len(common) == 15
+    assert len(common) == 16
     for parameter, text in {**own, **common}.items():
         assert f"--{parameter.replace('_', '-')}" in told
         assert text.strip() in told

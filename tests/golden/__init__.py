@@ -9,6 +9,7 @@ from typing import Any, Union, get_args, get_origin
 
 import potstill
 from potstill import recipes
+from potstill.caching import Cache
 from potstill.commands import List, Report, command_of, planned
 
 FOLDER = Path(__file__).parent
@@ -23,7 +24,7 @@ def public() -> list[str]:
 def flags() -> dict[str, dict[str, str]]:
     """The flags of every command with their types and defaults."""
     commands = {f"run {name}": command_of(recipes.find(name)) for name in recipes.names()}
-    return {verb: _fields(kind) for verb, kind in {**commands, "list": List, "report": Report}.items()}
+    return {verb: _fields(kind) for verb, kind in {**commands, "cache": Cache, "list": List, "report": Report}.items()}
 
 
 def fingerprints() -> dict[str, dict[str, str]]:
