@@ -36,6 +36,8 @@ class Flags:
         compile: Whether networks are compiled; "auto" does on CUDA.
         jobs: Cohorts trained side by side, or "auto": as many as cores where one thread serves a cohort.
         teacher_at_least: Refuse a teacher of lower accuracy, a fraction.
+        store: Disk space for what teachers say, kept for later runs: of all stores in the folder of runs together, and
+            at most half of what is free; or "off".
         quiet: Print nothing but mistakes.
     """
 
@@ -54,6 +56,7 @@ class Flags:
     compile: Literal["auto", "on", "off"] = "auto"
     jobs: str = "auto"
     teacher_at_least: float | None = None
+    store: str = "10GiB"
     quiet: bool = False
 
 
@@ -85,19 +88,16 @@ class List:
 
 def run(words: list[str]) -> int:
     """`potstill run RECIPE`: train it."""
-    name, recipe, given, flags = _parse("run", words)
-    from potstill.cohort import Conditions
+    name, recipe, given, flags = parse("run", words)
     from potstill.display import for_terminal
     from potstill.execution import check, execute
     from potstill.record import make_folder
-    from potstill.sweep import provenance, unfinished, write_sweep
+    from potstill.sweep import unfinished, write_sweep
 
     sweep = planned(recipe, given, flags)
-    wanted, jobs = choices(flags), _number("jobs", flags.jobs)
+    wanted, jobs = choices(flags), number("jobs", flags.jobs)
     command = shlex.join(["potstill", "run", *_without("--runs-dir", words)])
-    conditions = Conditions(
-        runs_dir=flags.runs_dir, teacher_at_least=_share(flags.teacher_at_least), environment=provenance(command)
-    )
+    around = conditions(command, flags)
     runs = [member.run for member in sweep.members()]
     check(runs, wanted, flags.runs_dir, jobs)
     make_folder(flags.runs_dir)
@@ -109,7 +109,7 @@ def run(words: list[str]) -> int:
             f"All {len(runs)} runs are finished already; delete their folders in {flags.runs_dir} to run again."
         )
     try:
-        failures = execute(runs, wanted, conditions, display, jobs)
+        failures = execute(runs, wanted, around, display, jobs)
     finally:
         display.close()
     display.line(f"potstill report {path}")
@@ -134,7 +134,7 @@ def _title(recipe: recipes.Recipe, name: str) -> str:
 
 def show(words: list[str]) -> int:
     """`potstill show RECIPE`: print its plan."""
-    name, recipe, given, flags = _parse("show", words)
+    name, recipe, given, flags = parse("show", words)
     from potstill.plan import describe
 
     print(describe(recipes.label(name), planned(recipe, given, flags), choices(flags), flags.runs_dir))
@@ -188,7 +188,7 @@ def planned(recipe: recipes.Recipe, given: dict[str, Any], flags: Flags) -> Any:
     if flags.views in ("shared", "per-seed"):
         sweep = sweep.each(lambda run: replace(run, data=replace(run.data, sharing=flags.views)))
     elif flags.views is not None:
-        views = _number("views", flags.views, 'expected "shared", "per-seed", or a whole number ≥ 1')
+        views = number("views", flags.views, 'expected "shared", "per-seed", or a whole number ≥ 1')
         sweep = sweep.each(lambda run: replace(run, data=replace(run.data, views=views)))
     if flags.companion is not None:
         sweep = sweep.each(lambda run: replace(run, data=replace(run.data, companion=flags.companion)))
@@ -199,11 +199,25 @@ def planned(recipe: recipes.Recipe, given: dict[str, Any], flags: Flags) -> Any:
     return sweep
 
 
+def conditions(command: str, flags: Flags) -> Any:
+    """What the flags say of where and how runs are written."""
+    from potstill.cohort import Conditions
+    from potstill.store import size_of
+    from potstill.sweep import provenance
+
+    return Conditions(
+        runs_dir=flags.runs_dir,
+        teacher_at_least=_share(flags.teacher_at_least),
+        store=size_of(flags.store),
+        environment=provenance(command),
+    )
+
+
 def choices(flags: Flags) -> Any:
     """What the flags ask of the machine."""
     from potstill.machine import Choices
 
-    threads, devices = _number("threads", flags.threads), _number("devices", flags.devices)
+    threads, devices = number("threads", flags.threads), number("devices", flags.devices)
     return Choices(device=flags.device, threads=threads, compile=flags.compile, devices=devices)
 
 
@@ -215,7 +229,7 @@ def _without(flag: str, words: list[str]) -> list[str]:
     return [word for word in words if not word.startswith(f"{flag}=")]
 
 
-def _number(flag: str, text: str, expected: str = "expected a whole number ≥ 1, or auto") -> int | None:
+def number(flag: str, text: str, expected: str = "expected a whole number ≥ 1, or auto") -> int | None:
     """A whole number ≥ 1, or None for "auto" where that is expected."""
     if text == "auto" and text in expected:
         return None
@@ -230,7 +244,7 @@ def _share(accuracy: float | None) -> float | None:
     return accuracy
 
 
-def _parse(verb: str, words: list[str]) -> tuple[str, recipes.Recipe, dict[str, Any], Flags]:
+def parse(verb: str, words: list[str]) -> tuple[str, recipes.Recipe, dict[str, Any], Flags]:
     """The recipe that was named, its own arguments, and the common flags."""
     if not words or words[0].startswith("-"):
         help_wanted = bool(words) and words[0] in ("-h", "--help")
