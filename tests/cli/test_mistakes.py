@@ -113,6 +113,10 @@ MISTAKES: dict[str, tuple[Sequence[str], str]] = {
     ),
     "no store of this key": (("cache", "--drop", "x"), "No store in runs/store has the key 'x'; there are no stores."),
     "a store, off": (("cache", "mine.py:taught", "--store", "off"), "--store is 'off', so there is nothing to fill; "),
+    "a store, two devices": (
+        ("cache", "mine.py:taught", "--devices", "2"),
+        "--devices is 2, but stores are filled and read by one process; leave it out.",
+    ),
     "a recipe to fill": (("cache", "digits:quickstrt"), "There is no recipe 'digits:quickstrt'; did you mean "),
     "a tap, ahead": (("cache", "mine.py:wrong_tap"), "tap 'fc9', but Chain has no module 'fc9'"),
     "nothing to report": (("report",), "No runs were named; give a sweep file such as runs/mnist-hinton.sweep.json, "),
