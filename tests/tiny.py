@@ -138,6 +138,16 @@ def labels_only(epochs: int = 2, optimizer: Optimizer = SGD, **fields: Any) -> S
     return Stage(terms=(Labels(),), epochs=epochs, optimizer=optimizer, **fields)
 
 
+class Lines(Silent):
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.said.append(text)
+
+
 def conditions(runs_dir: Path, pause: float = 1e9, teacher_at_least: float | None = None, store: int = 0) -> Conditions:
     """Around the cohort: by default no checkpoint is written, and nothing that a teacher says."""
     return Conditions(
