@@ -4,7 +4,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ from potstill.data import Data, classes_of, shape_of
 from potstill.display import for_terminal
 from potstill.errors import RunFailed, UserError
 from potstill.execution import execute
+from potstill.live import outlets
 from potstill.machine import Choices, Precision
 from potstill.methods import KD, Labels
 from potstill.models import Network
@@ -59,6 +60,8 @@ def distill(
     runs_dir: str | Path | None = None,
     name: str = "distill",
     teacher_at_least: float | None = None,
+    events: bool = True,
+    logger: Literal["mlflow", "wandb"] | None = None,
     quiet: bool = False,
 ) -> Result:
     """Train a student with a teacher's help; called again with the same arguments, it continues or does nothing.
@@ -80,6 +83,8 @@ def distill(
         runs_dir: Where the run folder is made; "runs" if not said.
         name: A label for the run folder.
         teacher_at_least: Accuracy below which the teacher is refused; otherwise it must only beat chance.
+        events: Whether TensorBoard event files are written into the run folder.
+        logger: Tell MLflow or Weights & Biases too.
         quiet: Print nothing.
 
     Raises:
@@ -106,7 +111,10 @@ def distill(
     )
     place = Path("runs" if runs_dir is None else runs_dir)
     conditions = Conditions(
-        runs_dir=place, teacher_at_least=teacher_at_least, environment=provenance("potstill.distill")
+        runs_dir=place,
+        teacher_at_least=teacher_at_least,
+        environment=provenance("potstill.distill"),
+        outlets=outlets(events, logger),
     )
     display = for_terminal(quiet)
     with _undisturbed():

@@ -18,6 +18,7 @@ Knowledge distillation for image classifiers: train, compare, report.
   run RECIPE [flags]      train every arm and seed of a recipe; started again, it continues
   show RECIPE [flags]     the plan of a recipe: runs, sizes, steps, what it will use, about how long
   list [--json]           recipes, methods, models and data sets
+  watch [RUNS...]         how far runs are, as a table that goes on while they do
   report RUNS... [flags]  tables and figures from run folders, as HTML, Markdown, CSV and LaTeX
   analyze RUNS... [flags] looks again at finished runs, so that their report shows images and layers too
   compare RUN RUN         two trained networks on the same test images, by McNemar's test
@@ -62,12 +63,13 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _verbs() -> dict[str, Callable[[list[str]], int]]:
-    from potstill import commands, evidence, looking
+    from potstill import commands, evidence, looking, watching
 
     return {
         "run": commands.run,
         "show": commands.show,
         "list": commands.catalogue,
+        "watch": watching.watch,
         "report": commands.report,
         "analyze": looking.analyze,
         "compare": evidence.compare,

@@ -36,6 +36,8 @@ class Flags:
         compile: Whether networks are compiled; "auto" does on CUDA.
         jobs: Cohorts trained side by side, or "auto": as many as cores where one thread serves a cohort.
         teacher_at_least: Refuse a teacher of lower accuracy, a fraction.
+        events: Whether TensorBoard event files are written into the run folders.
+        logger: Tell MLflow or Weights & Biases too.
         quiet: Print nothing but mistakes.
     """
 
@@ -54,6 +56,8 @@ class Flags:
     compile: Literal["auto", "on", "off"] = "auto"
     jobs: str = "auto"
     teacher_at_least: float | None = None
+    events: Literal["on", "off"] = "on"
+    logger: Literal["mlflow", "wandb"] | None = None
     quiet: bool = False
 
 
@@ -89,6 +93,7 @@ def run(words: list[str]) -> int:
     from potstill.cohort import Conditions
     from potstill.display import for_terminal
     from potstill.execution import check, execute
+    from potstill.live import outlets
     from potstill.record import make_folder
     from potstill.sweep import provenance, unfinished, write_sweep
 
@@ -96,7 +101,10 @@ def run(words: list[str]) -> int:
     wanted, jobs = choices(flags), _number("jobs", flags.jobs)
     command = shlex.join(["potstill", "run", *_without("--runs-dir", words)])
     conditions = Conditions(
-        runs_dir=flags.runs_dir, teacher_at_least=_share(flags.teacher_at_least), environment=provenance(command)
+        runs_dir=flags.runs_dir,
+        teacher_at_least=_share(flags.teacher_at_least),
+        environment=provenance(command),
+        outlets=outlets(flags.events == "on", flags.logger),
     )
     runs = [member.run for member in sweep.members()]
     check(runs, wanted, flags.runs_dir, jobs)

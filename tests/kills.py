@@ -48,7 +48,8 @@ class Nursery:
             kill: One of `MOMENTS`; empty for none.
             at: Which of its kind: a step, an epoch, a stage, the how-manieth write.
             pause: Seconds between checkpoints.
-            more: `ticks`: the clock goes by one second each time it is read; `compile`: compiled networks.
+            more: `ticks`: the clock goes by one second each time it is read; `compile`: compiled networks;
+                `outlets`: whom the run tells.
         """
         assert self._process.stdin
         assert self._process.stdout
@@ -166,7 +167,11 @@ def _train(task: dict[str, Any]) -> None:
     if task.get("ticks"):
         cohort.time = SimpleNamespace(monotonic=itertools.count().__next__)
     tiny.train_in(
-        Path(task["runs_dir"]), tiny.CASES[task["case"]](), pause=task["pause"], compile=task.get("compile", False)
+        Path(task["runs_dir"]),
+        tiny.CASES[task["case"]](),
+        pause=task["pause"],
+        compile=task.get("compile", False),
+        outlets=task.get("outlets", ()),
     )
 
 

@@ -138,23 +138,31 @@ def labels_only(epochs: int = 2, optimizer: Optimizer = SGD, **fields: Any) -> S
     return Stage(terms=(Labels(),), epochs=epochs, optimizer=optimizer, **fields)
 
 
-def conditions(runs_dir: Path, pause: float = 1e9, teacher_at_least: float | None = None) -> Conditions:
-    """Around the cohort: by default no checkpoint is written."""
+def conditions(
+    runs_dir: Path, pause: float = 1e9, teacher_at_least: float | None = None, outlets: Sequence[Any] = ()
+) -> Conditions:
+    """Around the cohort: by default no checkpoint is written, and nobody is told."""
     return Conditions(
         runs_dir=runs_dir,
         checkpoint_seconds=pause,
         teacher_at_least=teacher_at_least,
         environment={"command": "test", "commit": None},
+        outlets=outlets,
     )
 
 
 def train_in(
-    runs_dir: Path, runs: Sequence[Run], pause: float = 1e9, compile: bool = False, display: Display | None = None
+    runs_dir: Path,
+    runs: Sequence[Run],
+    pause: float = 1e9,
+    compile: bool = False,
+    display: Display | None = None,
+    outlets: Sequence[Any] = (),
 ) -> list[Path]:
     """Train a cohort on one thread."""
     precision = "bf16" if runs[0].precision == "bf16" else "fp32"
     machine = Machine(precision=precision, compile=compile)
-    return train(runs, machine, conditions(runs_dir, pause), display or Silent())
+    return train(runs, machine, conditions(runs_dir, pause, outlets=outlets), display or Silent())
 
 
 OPTIMIZERS = {
@@ -246,6 +254,6 @@ def told(folder: Path) -> dict[str, Any]:
     # A kill right after the result was written leaves a checkpoint that nobody reads.
     names = ("student.safetensors", "best.safetensors", "predictions.safetensors")
     weights = {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
-    lines = [{key: value for key, value in line.items() if key != "seconds"} for line in found.metrics]
+    lines = [{key: value for key, value in line.items() if key not in ("seconds", "time")} for line in found.metrics]
     result = {key: value for key, value in found.result.items() if key != "seconds"}
     return {"weights": weights, "metrics": lines, "result": result, "resumed": found.environment["resumed"]}
