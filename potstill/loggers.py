@@ -1,7 +1,7 @@
 """MLflow and Weights & Biases through Lightning's loggers: optional, and without an account or a network.
 
-`loggers.json` in the run folder keeps under which name a run is known there and up to which epoch, so that one that was
-killed goes on as the same run, and no point is there twice.
+`loggers.json` in the run folder keeps as what a run is known there, up to which epoch, and whether its test split was
+told, so that one that was killed goes on as the same run, and no point is there twice.
 """
 
 import os
@@ -27,7 +27,7 @@ class MLflow(Outlet):
     def __init__(self, start: Start):
         self._folder = start.folder
         known = _known(start.folder, "mlflow")
-        self.reached = known["epoch"] if known else 0
+        self.reached, self._tested = (known["epoch"], known["tested"]) if known else (0, False)
         uri = os.environ.get("MLFLOW_TRACKING_URI") or LOCAL
         name = start.folder.name
         self._logger: Any = MLFlowLogger(
@@ -35,7 +35,7 @@ class MLflow(Outlet):
         )
         if known is None:
             self._logger.log_hyperparams(dict(start.settings))
-            self._keep()
+            self._keep(0)
 
     def tell(self, epoch: int, time: float, values: Mapping[str, float]) -> None:
         """As metrics, at the epoch."""
@@ -51,12 +51,13 @@ class MLflow(Outlet):
 
     def end(self, epoch: int, values: Mapping[str, float], finished: bool) -> None:
         """As metrics of the last epoch."""
-        if values:
+        if values and not self._tested:
             self._logger.log_metrics(dict(values), step=epoch)
+            self._keep(epoch, True)
         self._logger.finalize("success" if finished else "failed")
 
-    def _keep(self, epoch: int = 0) -> None:
-        _keep(self._folder, "mlflow", self._logger.run_id, epoch)
+    def _keep(self, epoch: int, tested: bool = False) -> None:
+        _keep(self._folder, "mlflow", self._logger.run_id, epoch, tested)
 
 
 class WandB(Outlet):
@@ -67,7 +68,7 @@ class WandB(Outlet):
 
         self._folder = start.folder
         known = _known(start.folder, "wandb")
-        self.reached = known["epoch"] if known else 0
+        self.reached, self._tested = (known["epoch"], known["tested"]) if known else (0, False)
         again: dict[str, Any] = {"id": known["run"], "resume": "allow"} if known else {}
         made: Any = wandb
         # A cohort is several runs in one process, which Lightning's logger alone would make one.
@@ -81,7 +82,8 @@ class WandB(Outlet):
         )
         self._logger: Any = WandbLogger(experiment=self._run)
         self._logger.log_hyperparams(dict(start.settings))
-        _keep(start.folder, "wandb", self._run.id, self.reached)
+        if known is None:
+            _keep(start.folder, "wandb", self._run.id, 0)
 
     def tell(self, epoch: int, time: float, values: Mapping[str, float]) -> None:
         """As a row of its history, with the epoch as Lightning's step."""
@@ -97,16 +99,17 @@ class WandB(Outlet):
 
     def end(self, epoch: int, values: Mapping[str, float], finished: bool) -> None:
         """As the last row, and in its summary."""
-        if values:
+        if values and not self._tested:
             self._logger.log_metrics(dict(values), step=epoch)
+            _keep(self._folder, "wandb", self._run.id, epoch, True)
         self._logger.finalize("success" if finished else "failed")
-        self._run.finish(exit_code=0 if finished else 1, quiet=True)
+        self._run.finish(exit_code=0 if finished else 1)
 
 
 def _known(folder: Path, kind: str) -> record.Json | None:
     return (record.read_json(folder / FILE) or {}).get(kind)
 
 
-def _keep(folder: Path, kind: str, run: str, epoch: int) -> None:
+def _keep(folder: Path, kind: str, run: str, epoch: int, tested: bool = False) -> None:
     before = record.read_json(folder / FILE) or {}
-    record.write_json(folder / FILE, {**before, kind: {"run": run, "epoch": epoch}})
+    record.write_json(folder / FILE, {**before, kind: {"run": run, "epoch": epoch, "tested": tested}})
