@@ -22,6 +22,7 @@ from potstill import (
     models,
     recipes,
     record,
+    watching,
 )
 from potstill.term import Term
 
@@ -167,6 +168,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "usage": _usage,
     "flags": lambda: _flags(commands.Flags),
     "cache-flags": lambda: _flags(caching.Cache),
+    "watch-flags": lambda: _flags(watching.Watch),
     "report-flags": lambda: _flags(commands.Report),
     "analyze-flags": lambda: _flags(looking.Analyze),
     "compare-flags": lambda: _flags(evidence.Compare),

@@ -38,6 +38,8 @@ class Flags:
         teacher_at_least: Refuse a teacher of lower accuracy, a fraction.
         store: Disk space for what teachers say, kept for later runs: of all stores in the folder of runs together, and
             at most half of what is free; or "off".
+        events: Whether TensorBoard event files are written into the run folders.
+        logger: Tell MLflow or Weights & Biases too.
         quiet: Print nothing but mistakes.
     """
 
@@ -57,6 +59,8 @@ class Flags:
     jobs: str = "auto"
     teacher_at_least: float | None = None
     store: str = "10GiB"
+    events: Literal["on", "off"] = "on"
+    logger: Literal["mlflow", "wandb"] | None = None
     quiet: bool = False
 
 
@@ -105,9 +109,7 @@ def run(words: list[str]) -> int:
     write_sweep(path, recipes.label(name), _title(recipe, name), command, sweep, flags.runs_dir)
     display = for_terminal(flags.quiet)
     if not unfinished(runs, flags.runs_dir):
-        display.line(
-            f"All {len(runs)} runs are finished already; delete their folders in {flags.runs_dir} to run again."
-        )
+        display.line(f"All {len(runs)} runs are finished; delete their folders in {flags.runs_dir} to run again.")
     try:
         failures = execute(runs, wanted, around, display, jobs)
     finally:
@@ -202,6 +204,7 @@ def planned(recipe: recipes.Recipe, given: dict[str, Any], flags: Flags) -> Any:
 def conditions(command: str, flags: Flags) -> Any:
     """What the flags say of where and how runs are written."""
     from potstill.cohort import Conditions
+    from potstill.live import outlets
     from potstill.store import size_of
     from potstill.sweep import provenance
 
@@ -210,6 +213,7 @@ def conditions(command: str, flags: Flags) -> Any:
         teacher_at_least=_share(flags.teacher_at_least),
         store=size_of(flags.store),
         environment=provenance(command),
+        outlets=outlets(flags.events == "on", flags.logger),
     )
 
 

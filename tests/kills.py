@@ -65,7 +65,8 @@ class Nursery(Script):
             at: Which of its kind: a step, an epoch, a stage, the how-manieth write.
             pause: Seconds between checkpoints.
             more: `ticks`: the clock goes by one second each time it is read; `compile`: compiled networks; `store`:
-                bytes for what teachers say; `largest`: bytes of the largest file that can be written.
+                bytes for what teachers say; `largest`: bytes of the largest file that can be written;
+                `outlets`: whom the run tells.
         """
         task = {"case": case, "runs_dir": str(runs_dir), "kill": kill, "at": at, "pause": pause, **more}
         return int(self.ask(task))
@@ -200,6 +201,7 @@ def _train(task: dict[str, Any]) -> None:
         pause=task["pause"],
         compile=task.get("compile", False),
         store=task.get("store", 0),
+        outlets=task.get("outlets", ()),
     )
 
 

@@ -99,6 +99,8 @@ def test_a_process_exits_with_the_status_and_its_piped_output_is_plain(place: Pa
         ["report", "runs", "--save", "saved"],
         ["compare", "--help"],
         ["plan", "--help"],
+        ["watch", "--help"],
+        ["watch"],
         ["plan", "--difference", "1", "--spread", ".3"],
     ],
     ids=" ".join,
@@ -124,6 +126,7 @@ def test_the_top_level_help_names_every_verb(capsys: pytest.CaptureFixture[str])
         "run RECIPE",
         "show RECIPE",
         "list",
+        "watch [RUNS...]",
         "report RUNS...",
         "analyze RUNS...",
         "compare RUN RUN",
@@ -153,7 +156,7 @@ def test_the_help_of_every_recipe_explains_every_flag(verb: str, name: str, caps
     told = flat(capsys.readouterr().out)
     own, common = documented(recipe.__doc__ or "", "Args"), documented(Flags.__doc__ or "", "Attributes")
     assert set(own) == set(inspect.signature(recipe).parameters)
-    assert len(common) == 16
+    assert len(common) == 18
     for parameter, text in {**own, **common}.items():
         assert f"--{parameter.replace('_', '-')}" in told
         assert text.strip() in told
