@@ -289,5 +289,5 @@ def test_the_flag_switches_them_off_and_is_no_part_of_the_run(
     assert not list(off.glob(FILES))
     assert len(list(on.glob(FILES))) == 1
     assert main(["run", recipe, "--runs-dir", str(tmp_path / "off")]) == 0
-    assert capsys.readouterr().out.startswith("All 1 runs are finished already")
+    assert capsys.readouterr().out.startswith("All 1 runs are finished")
     assert not list(off.glob(FILES))

@@ -26,7 +26,7 @@ def test_a_finished_run_is_left_alone_and_more_seeds_are_added(place: Path, caps
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in first.iterdir()}
     assert main(["run", "mine.py:right", "--runs-dir", "runs"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "All 1 runs are finished already; delete their folders in runs to run again.",
+        "All 1 runs are finished; delete their folders in runs to run again.",
         "potstill report runs/mine.py-right.sweep.json",
     ]
     assert main(["run", "mine.py:right", "--seeds", "2"]) == 0
