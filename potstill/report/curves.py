@@ -30,7 +30,7 @@ EARLY = 0.25
 PRESSED = 3
 """How many times the range of the later values the whole range is then."""
 
-TITLE = 40
+TITLE = 36
 """How many letters there is room for above a drawing."""
 
 Path = tuple[str, ...]

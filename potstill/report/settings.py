@@ -125,7 +125,14 @@ def heat(name: str, found: Grid) -> Plate:
         return _map(style, found, means)
 
     title = f"Mean test accuracy over {first} and {second}"
-    panel = Panel(name, title, f"{highest}; every cell stands in the table below.", draw, about=f"{first} {second}")
+    told = ". ".join(
+        f"{first} {label(down)}: "
+        + ", ".join(
+            f"{label(across)} {means[down, across]:.2f}" for across in found.values[1] if (down, across) in means
+        )
+        for down in found.values[0]
+    )
+    panel = Panel(name, title, f"{highest}. Over {second}, in %. {told}.", draw, about=f"{first} {second}")
     caption = f"Mean test accuracy, %: the stronger the tint, the higher, from {low:.2f} to {high:.2f}. {highest}."
     return Plate(f"Accuracy over {first} and {second}", caption, (panel,), wide=True)
 
