@@ -72,11 +72,13 @@ class Report:
         runs: Sweep files, run folders, or folders of them.
         out: Folder of `report.html`, and of its tables as `report.md`, `report.csv` and `report.tex`.
         save: Folder that also gets `<recipe>.json`, `.md`, `.csv` and `.tex`, the tables to keep.
+        figures: Folder that also gets every figure for a paper, as PDF, SVG and PNG.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     out: Path = Path("report")
     save: Path | None = None
+    figures: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +163,7 @@ def report(words: list[str]) -> int:
         raise UserError(
             "No runs were named; give a sweep file such as runs/mnist-hinton.sweep.json, or the folder runs."
         )
-    print(write(flags.runs, flags.out, flags.save))
+    print(write(flags.runs, flags.out, flags.save, flags.figures))
     return 0
 
 

@@ -98,11 +98,12 @@ def read_lines(path: Path) -> list[Json]:
         return []
     lines = payload.split(b"\n")[:-1]  # What stands after the last newline was never finished.
     try:
-        return [json.loads(line) for line in lines]
-    except json.JSONDecodeError:
-        raise UserError(
-            f"{path} holds a line that is not JSON; the folder was damaged: delete {path.parent} to run again."
-        ) from None
+        values = [json.loads(line) for line in lines]
+        if all(isinstance(value, dict) for value in values):
+            return values
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        pass
+    raise UserError(f"{path} holds a line that is not JSON; the folder was damaged: delete {path.parent} to run again.")
 
 
 @dataclass(frozen=True)

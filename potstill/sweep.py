@@ -23,12 +23,16 @@ class Arm:
         run: The run; its seed is replaced by each of the sweep's.
         published: The test accuracy that was published for it, as a fraction.
         settings: What this arm turned, for sweeps over numbers: {"temperature": 2.0, "alpha": 0.8}.
+        after: The arm from which this one differs in one thing: a rung of the report's ablation ladder.
+        change: That thing, in a few words: "a hint first".
     """
 
     name: str
     run: Run
     published: float | None = None
     settings: dict[str, float] = field(default_factory=dict[str, float])
+    after: str | None = None
+    change: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,23 @@ class Sweep:
                 raise UserError(f"Two arms of the sweep are called {name!r}; give each a name of its own.")
         if not self.arms or not self.seeds:
             raise UserError("The sweep has no arms or no seeds; give it at least one of each.")
+        self._check_ladder()
+
+    def _check_ladder(self) -> None:
+        """Every rung stands on another arm, and none, by way of others, on itself."""
+        below = {arm.name: arm.after for arm in self.arms}
+        for arm in self.arms:
+            if bool(arm.change) != (arm.after is not None):
+                raise UserError(
+                    f"The arm {arm.name!r} names only one of `after` and `change`; give both, the arm that it changes "
+                    "and what it changes, or neither."
+                )
+            place, steps = arm.after, 0
+            while place is not None:
+                if place not in below or steps == len(below):
+                    what = f"the arm {place!r}, which there is not" if place not in below else "itself in the end"
+                    raise UserError(f"The arm {arm.name!r} comes after {what}; name another arm of the sweep.")
+                place, steps = below[place], steps + 1
 
     def each(self, change: Callable[[Run], Run]) -> "Sweep":
         """The same sweep with every student's run changed; teachers stay as they are."""
@@ -141,17 +162,17 @@ def write_sweep(path: Path, recipe: str, title: str, command: str, sweep: Sweep,
     rows = []
     for member in sweep.members():
         identity = fingerprint(member.run)
-        rows.append(
-            {
-                "arm": member.arm.name,
-                "role": member.role,
-                "seed": member.run.seed,
-                "fingerprint": identity,
-                "folder": record.folder_of(runs_dir, member.run.name, identity).name,
-                "published": member.arm.published,
-                "settings": member.arm.settings,
-            }
-        )
+        row = {
+            "arm": member.arm.name,
+            "role": member.role,
+            "seed": member.run.seed,
+            "fingerprint": identity,
+            "folder": record.folder_of(runs_dir, member.run.name, identity).name,
+            "published": member.arm.published,
+            "settings": member.arm.settings,
+        }
+        rung = {} if member.arm.after is None else {"after": member.arm.after, "change": member.arm.change}
+        rows.append(row | rung)
     head = {"format": record.FORMAT, "version": __version__, "recipe": recipe, "title": title, "command": command}
     head |= {"margin": sweep.margin}
     record.write_json(path, {**head, "runs": rows})

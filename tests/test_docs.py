@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import json
 import re
 import shlex
 import shutil
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -201,6 +203,49 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert "<td>1,233,540</td>" in (tmp_path / "models" / "index.html").read_text()
     outside = [page for page in tmp_path.rglob("*.html") if re.search(r'(src|href)="https?://', page.read_text())]
     assert not outside, "The site asks another host for something."
+
+
+def recorded(recipe: str) -> Any:
+    return json.loads((ROOT / "results" / f"{recipe}.json").read_text())
+
+
+def told(figure: str) -> str:
+    """What a committed figure says in words and numbers."""
+    root = ElementTree.fromstring((ROOT / "docs" / "figures" / f"{figure}.svg").read_text())
+    return root.findtext("{http://www.w3.org/2000/svg}desc") or ""
+
+
+def points(value: float) -> str:
+    return f"{100 * value:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def test_the_figures_that_pages_show_are_of_the_recorded_runs():
+    """What a figure tells beside its drawing is written with it, so both are of the same runs."""
+    for recipe in ("mnist-hinton", "mnist-hinton_best"):
+        for row in recorded(recipe)["rows"]:
+            accuracy = row["test_accuracy"]
+            if row["arm"] != "teacher":
+                spread = f"{100 * accuracy['std']:.2f}".removeprefix("0")
+                expected = f"{row['arm']} {100 * accuracy['mean']:.2f} ± {spread} % (n = {row['n']})"
+                assert expected in told(f"{recipe}-seeds")
+    cells = told("mnist-hinton_grid-heat-temperature-alpha").partition("Over alpha, in %. ")[2].split(". ")
+    rows = {row["arm"]: row for row in recorded("mnist-hinton_grid")["rows"]}
+    for line in cells:
+        temperature, _, found = line.rstrip(".").removeprefix("temperature ").partition(": ")
+        for alpha, mean in (pair.split() for pair in found.split(", ")):
+            row = rows.pop(f"T {temperature}, α {alpha}")
+            assert mean == f"{100 * row['test_accuracy']['mean']:.2f}"
+    assert set(rows) == {"teacher"}
+    for recipe in ("mnist-hinton", "cifar10-fitnets"):
+        for rung in recorded(recipe)["ladder"][1:]:
+            expected = f"{rung['change']}: {rung['verdict']['word']} {points(rung['verdict']['mean'])} ["
+            assert expected in told(f"{recipe}-ladder")
+
+
+def test_every_figure_is_shown_and_every_shown_one_is_there():
+    shown = {found for page in PAGES for found in re.findall(r"figures/([\w.-]+\.svg)", page.read_text())}
+    assert shown == {path.name for path in (ROOT / "docs" / "figures").iterdir()}
+    assert (ROOT / "README.md").read_text().count("<img src=") == 2
 
 
 def test_the_readmes_table_is_the_recorded_one():

@@ -33,6 +33,40 @@ ASSISTANT = run("assistant", TEACHER, seed=8)
 OTHER = run("other teacher", seed=7)
 
 
+def test_a_ladder_stands_on_arms_of_its_sweep():
+    labels, soft = Arm(name="labels", run=run("labels")), Arm(name="soft", run=run("soft", TEACHER))
+
+    def refused(sentence, *arms):
+        with pytest.raises(UserError) as caught:
+            Sweep(arms=(labels, *arms))
+        assert str(caught.value) == sentence
+
+    rung = replace(soft, after="labels", change="soft targets")
+    assert Sweep(arms=(rung, labels)).arms[0].after == "labels"  # In any order.
+    both = "give both, the arm that it changes and what it changes, or neither."
+    refused(f"The arm 'soft' names only one of `after` and `change`; {both}", replace(soft, after="labels"))
+    refused(f"The arm 'soft' names only one of `after` and `change`; {both}", replace(soft, change="soft targets"))
+    refused(
+        "The arm 'soft' comes after the arm 'lables', which there is not; name another arm of the sweep.",
+        replace(rung, after="lables"),
+    )
+    refused(
+        "The arm 'soft' comes after itself in the end; name another arm of the sweep.",
+        replace(rung, after="other"),
+        replace(rung, name="other", after="soft"),
+    )
+
+
+def test_a_rung_is_written_beside_its_runs_and_changes_none(tmp_path):
+    labels, soft = Arm(name="labels", run=run("labels")), Arm(name="soft", run=run("soft", TEACHER))
+    files = []
+    for place, arm in enumerate((soft, replace(soft, after="labels", change="soft targets"))):
+        path = tmp_path / f"{place}.sweep.json"
+        write_sweep(path, "my:ladder", "", "", Sweep(arms=(labels, arm), seeds=(0,)), tmp_path)
+        files.append(json.loads(path.read_text())["runs"])
+    assert files[1] == [files[0][0], files[0][1] | {"after": "labels", "change": "soft targets"}]
+
+
 def names(levels):
     return [[member.name for member in level] for level in levels]
 

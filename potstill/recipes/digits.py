@@ -36,9 +36,10 @@ def quickstart(temperature: float = 4.0, alpha: float = 0.9) -> Sweep:
         raise UserError(f"--alpha is {alpha:g}; expected a share of the soft loss from 0 to 1.")
     teacher = _run("teacher", Network("digits_conv", classes=10, channels=1), _stage(30, Labels()))
 
-    def arm(name: str, *stages: Stage) -> Arm:
+    def arm(name: str, *stages: Stage, after: str | None = None, change: str = "") -> Arm:
         network = Network("digits_conv", classes=10, channels=1, options={"width": 4})
-        return Arm(name=name, run=_run(name, network, *stages, teacher=result_of(teacher)))
+        run = _run(name, network, *stages, teacher=result_of(teacher))
+        return Arm(name=name, run=run, after=after, change=change)
 
     hard_and_soft = Labels(weight=round(1 - alpha, 10)), KD(weight=alpha, temperature=temperature)
     lower = ("student.stage1.*", "student.stage2.*", "learned.hint.*")
@@ -47,8 +48,14 @@ def quickstart(temperature: float = 4.0, alpha: float = 0.9) -> Sweep:
         arms=(
             arm("labels", _stage(20, Labels())),
             arm("soft", _stage(20, KD(temperature=temperature))),
-            arm("hard+soft", _stage(20, *hard_and_soft)),
-            arm("fitnets", _stage(5, hint, train=lower, name="hint"), _stage(15, *hard_and_soft, name="kd")),
+            arm("hard+soft", _stage(20, *hard_and_soft), after="labels", change="soft targets beside labels"),
+            arm(
+                "fitnets",
+                _stage(5, hint, train=lower, name="hint"),
+                _stage(15, *hard_and_soft, name="kd"),
+                after="hard+soft",
+                change="a hint first",
+            ),
             arm("mmd", _stage(20, Labels(), MMD(weight=0.05))),
             arm("relational", _stage(20, Labels(), RKD(weight=0.04))),
         ),

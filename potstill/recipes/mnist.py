@@ -39,13 +39,27 @@ def hinton(temperature: float = 2.0, alpha: float = 0.8) -> Sweep:
     return Sweep(
         arms=(
             Arm(name="hard", run=_student("hard", _stage(Labels())), published=0.94559),
-            Arm(name="soft", run=_student("soft", _stage(KD(temperature=temperature))), published=0.94980),
-            Arm(name="hard+soft", run=_student("hard+soft", _stage(hard, soft)), settings=settings),
+            Arm(
+                name="soft",
+                run=_student("soft", _stage(KD(temperature=temperature))),
+                published=0.94980,
+                after="hard",
+                change="soft targets for labels",
+            ),
+            Arm(
+                name="hard+soft",
+                run=_student("hard+soft", _stage(hard, soft)),
+                settings=settings,
+                after="soft",
+                change="labels beside them",
+            ),
             Arm(
                 name="hard+soft, published reduction",
                 run=_student("hard+soft-published", _stage(hard, as_published)),
                 published=0.93910,
                 settings=settings,
+                after="hard+soft",
+                change="divergence divided by the classes",
             ),
         ),
         seeds=SEEDS,
@@ -99,7 +113,7 @@ def hinton_best(temperature: float = 2.0) -> Sweep:
     from potstill.stage import Stage
     from potstill.sweep import Arm, Sweep
 
-    def arm(name: str, term: Term, warp: Warp | None = None) -> Arm:
+    def arm(name: str, term: Term, warp: Warp | None = None, after: str | None = None, change: str = "") -> Arm:
         optimizer = Optimizer(name="Adam", learning_rate=2e-3)
         run = Run(
             name=f"mnist-hinton-best-{name}",
@@ -111,13 +125,13 @@ def hinton_best(temperature: float = 2.0) -> Sweep:
             seed=42,
             precision="fp32",
         )
-        return Arm(name=name, run=run)
+        return Arm(name=name, run=run, after=after, change=change)
 
     slight = Warp(rotation=5.0, scale=0.05, shift=0.5)
     arms = (
         arm("labels, long", Labels()),
-        arm("soft, long", KD(temperature=temperature)),
-        arm("soft, long, warped", KD(temperature=temperature), slight),
+        arm("soft, long", KD(temperature=temperature), None, "labels, long", "soft targets for labels"),
+        arm("soft, long, warped", KD(temperature=temperature), slight, "soft, long", "warped images"),
     )
     return Sweep(arms=arms, seeds=SEEDS, teachers=(_teacher_arm(),))
 

@@ -8,8 +8,9 @@ from typing import TypeVar
 from potstill.report import confusion, fidelity, reliability, similarity
 from potstill.report.attached import CKA, FOLDER, PICTURES, Pictures, read_pictures, read_similarity
 from potstill.report.cases import TEMPERATURES, Cases, cases, gallery, softened
-from potstill.report.figures import Plate
+from potstill.report.figures import Marks
 from potstill.report.load import Entry, Notice
+from potstill.report.plate import Plate
 from potstill.report.rows import Row, spread
 from potstill.report.sheet import Sheet
 from potstill.report.study import Arm, Study, study
@@ -67,14 +68,20 @@ class Analysis:
     notices: tuple[Notice, ...] = ()
 
     @property
+    def plates(self) -> tuple[Plate, ...]:
+        """All its figures."""
+        single = (self.deltas, self.reliability, self.layers)
+        return (*self.fidelity, *self.matrices, *(plate for plate in single if plate is not None))
+
+    @property
     def empty(self) -> bool:
         """Whether there is nothing to show."""
         return not (self.fidelity or self.reliability or self.notices)
 
 
-def analysis(name: str, table: Sequence[Row]) -> Analysis:
+def analysis(name: str, table: Sequence[Row], marks: Marks) -> Analysis:
     """What the records of a comparison's arms tell beyond their results; `name` is unique on the page."""
-    scatter = tuple(fidelity.scatter(name, table))
+    scatter = tuple(fidelity.scatter(name, table, marks))
     found, notices = study(table)
     if found is None:
         return Analysis(fidelity=scatter, notices=_gathered(notices))

@@ -5,16 +5,17 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from potstill.report import svg
 from potstill.report.cases import paired
-from potstill.report.figures import Panel, Plate
 from potstill.report.matrix import LARGEST, WRITTEN, Cells, cut, drawn
+from potstill.report.plate import Panel, Plate
 from potstill.report.rows import Spread, spread
 from potstill.report.sheet import Sheet
 from potstill.report.study import Arm, Study
+from potstill.report.style import SMALL, Style
 from potstill.report.tables import Cell
 from potstill.report.words import bare, signed
 
@@ -71,9 +72,7 @@ def _own(name: str, arm: Arm, names: Sequence[str], top: float) -> Panel:
     texts = [[_percent(value) for value in line] for line in table] if len(table) <= WRITTEN else []
     cells = Cells(-_errors(table) / top, texts, names, names, ("label", "answer"))
     worst = "; ".join(f"{names[i]} called {names[j]} {100 * table[i, j]:.1f} %" for i, j in pairs(table, 5))
-    return Panel(
-        drawn(name, arm.name, cells, f"Confusions of {arm.name}", f"Most often: {worst}." if worst else "None.")
-    )
+    return drawn(name, arm.name, cells, f"Confusions of {arm.name}", f"Most often: {worst}." if worst else "None.")
 
 
 def _change(name: str, arm: Arm, reference: Arm, names: Sequence[str], change: Numbers, widest: float) -> Panel:
@@ -86,7 +85,7 @@ def _change(name: str, arm: Arm, reference: Arm, names: Sequence[str], change: N
         f"{names[i]} called {names[j]} {signed(100 * change[i, j], 1)} points" for i, j in found if change[i, j]
     )
     title = f"Confusions of {arm.name} minus those of {reference.name}"
-    return Panel(drawn(name, arm.name, cells, title, f"Largest: {largest}." if largest else "There is none."))
+    return drawn(name, arm.name, cells, title, f"Largest: {largest}." if largest else "There is none.")
 
 
 def _percent(share: float) -> str:
@@ -160,8 +159,7 @@ def delta_plate(name: str, study: Study, names: Sequence[str]) -> Plate | None:
     ends = [100 * value for _, change in found for each in change for value in each.values]
     span = 1.05 * min(*ends, -0.1), 1.05 * max(*ends, 0.1)
     panels = tuple(
-        Panel(_deltas(f"{name}-class-{i}", arm, study.reference, change, names, span))
-        for i, (arm, change) in enumerate(found)
+        _deltas(f"{name}-class-{i}", arm, study.reference, change, names, span) for i, (arm, change) in enumerate(found)
     )
     few = f" Of {study.classes} classes the {CLASSES // 2} best and worst are drawn." if study.classes > CLASSES else ""
     caption = (
@@ -177,28 +175,33 @@ def _deltas(
     change: Sequence[Spread],
     names: Sequence[str],
     span: tuple[float, float],
-) -> str:
+) -> Panel:
     order = sorted(range(len(change)), key=lambda k: (-change[k].mean, k))
     if len(order) > CLASSES:
         order = [*order[: CLASSES // 2], *order[-CLASSES // 2 :]]
-    height = 0.75 + 0.155 * len(order)
-    with svg.drawing(2.75, height) as (figure, axes):
-        for place, k in enumerate(order):
-            values = [100 * value for value in change[k].values]
-            colour = svg.COLOURS[0] if change[k].mean >= 0 else svg.COLOURS[1]
-            axes.plot(values, [-place] * len(values), "o", ms=3.6, color=colour, alpha=0.5, mew=0, clip_on=False)
-            mean = 100 * change[k].mean
-            axes.plot([mean, mean], [-place - 0.3, -place + 0.3], color=svg.INK, lw=1.4, solid_capstyle="butt")
-        axes.axvline(0, color=svg.INK, lw=0.7, ls=":")
-        texts = [cut(names[k], 14) for k in order]
-        axes.set_yticks(range(0, -len(order), -1), texts)
-        axes.set(xlim=span, ylim=(0.6 - len(order), 0.6), xlabel="points")
-        axes.tick_params(axis="y", length=0, labelsize=7.5)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
-        axes.grid(visible=False, axis="y")
-        axes.spines["left"].set_visible(False)
-        axes.set_title(cut(arm.name, 36), loc="left")
-        left = 0.04 + 0.024 * max(map(len, texts))
-        axes.set_position((left, 0.4 / height, 0.96 - left, 1 - 0.66 / height))
-        told = "; ".join(f"{names[k]} {signed(100 * change[k].mean, 1)}" for k in order)
-        return svg.inline(figure, name, f"Accuracy of {arm.name} by class, minus that of {reference.name}", told)
+    texts = [cut(names[k], 14) for k in order]
+
+    def draw(style: Style) -> Figure:
+        height = 0.75 + 0.155 * len(order)
+        with style.drawing(SMALL, height) as (figure, axes):
+            for place, k in enumerate(order):
+                values = [100 * value for value in change[k].values]
+                colour = style.colours[0 if change[k].mean >= 0 else 1]
+                axes.plot(values, [-place] * len(values), "o", ms=3.6, color=colour, alpha=0.5, mew=0, clip_on=False)
+                mean = 100 * change[k].mean
+                axes.plot([mean, mean], [-place - 0.3, -place + 0.3], color=style.ink, lw=1.4, solid_capstyle="butt")
+            axes.axvline(0, color=style.ink, lw=0.7, ls=":")
+            axes.set_yticks(range(0, -len(order), -1), texts)
+            axes.set(xlim=span, ylim=(0.6 - len(order), 0.6), xlabel="points")
+            axes.tick_params(axis="y", length=0, labelsize=7)
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+            axes.grid(visible=False, axis="y")
+            axes.spines["left"].set_visible(False)
+            axes.set_title(cut(arm.name, 36), loc="left")
+            left = 0.04 + 0.024 * max(map(len, texts))
+            axes.set_position((left, 0.4 / height, 0.96 - left, 1 - 0.66 / height))
+        return figure
+
+    told = "; ".join(f"{names[k]} {signed(100 * change[k].mean, 1)}" for k in order)
+    title = f"Accuracy of {arm.name} by class, minus that of {reference.name}"
+    return Panel(name, title, told, draw, about=arm.name)

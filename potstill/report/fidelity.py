@@ -5,20 +5,21 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from potstill.report import svg
-from potstill.report.figures import Panel, Plate
+from potstill.report.figures import Marks
 from potstill.report.outcome import Outcome
+from potstill.report.plate import COLOURED, Mark, Panel, Plate
 from potstill.report.rows import Row, chosen, students
-
-NAMED = 6
-"""How many arms have a colour of their own; the others are drawn faintly."""
+from potstill.report.size import below
+from potstill.report.style import WIDE, Style
 
 Measure = Callable[[Outcome], float | None]
 
 
-def scatter(name: str, table: Sequence[Row]) -> list[Plate]:
+def scatter(name: str, table: Sequence[Row], marks: Marks) -> list[Plate]:
     """Agreement with the teacher, and divergence from it, against test accuracy: a dot per run."""
     arms = [row for row in students(table) if row.over(lambda o: o.agreement) and row.over(lambda o: o.kl_to_teacher)]
     if len({(entry.outcome.agreement, entry.outcome.test_accuracy) for row in arms for entry in row.entries}) < 2:
@@ -31,7 +32,7 @@ def scatter(name: str, table: Sequence[Row]) -> list[Plate]:
         Plate(
             f"Accuracy and {'agreement' if key == 'agreement' else 'divergence'}",
             "A dot is one run, a ring the mean of its arm." + _correlated(arms, measure),
-            (Panel(_draw(f"{name}-fidelity-{key}", arms, unit, measure, scale)),),
+            (_panel(f"{name}-fidelity-{key}", arms, unit, measure, scale, marks),),
             wide=True,
         )
         for key, unit, measure, scale in measures
@@ -58,31 +59,33 @@ def _correlated(arms: Sequence[Row], measure: Measure) -> str:
     )
 
 
-def _draw(name: str, arms: Sequence[Row], unit: str, measure: Measure, scale: float) -> str:
-    named = chosen(arms, NAMED)
-    height = 2.9 + 0.16 * len(named)
-    with svg.drawing(3.8, height) as (figure, axes):
-        for row in arms:
-            place = named.index(row) if row in named else None
-            colour = svg.FAINT if place is None else svg.COLOURS[place]
-            found = row.over(measure)
-            assert found is not None
-            x, y = [scale * value for value in found.values], [100 * value for value in row.test_accuracy.values]
-            layer = 2 if place is None else 3
-            axes.plot(x, y, "o", ms=4, color=colour, alpha=0.6, mew=0, zorder=layer)
-            mean = (scale * found.mean, 100 * row.test_accuracy.mean)
-            label = None if place is None else row.arm
-            marker = "osD^vP"[0 if place is None else place]
-            axes.plot(*mean, marker, ms=8, mfc="none", mec=colour, mew=1.4, ls="none", label=label, zorder=layer + 1)
-        axes.set(xlabel=unit, ylabel="test accuracy, %")
-        axes.margins(0.08)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
-        foot = (0.47 + 0.16 * len(named)) / height
-        axes.set_position((0.52 / 3.8, foot, 1 - 0.6 / 3.8, 1 - foot - 0.03))
-        figure.legend(loc="lower left", bbox_to_anchor=(0.52 / 3.8 - 0.025, 0), labelspacing=0.35, handlelength=1.2)
-        told = "; ".join(
-            f"{row.arm} {scale * found.mean:.4g}, accuracy {100 * row.test_accuracy.mean:.2f} %"
-            for row in named
-            if (found := row.over(measure)) is not None
-        )
-        return svg.inline(figure, name, f"Test accuracy against {unit}", f"Means of arms: {told}.")
+def _panel(name: str, arms: Sequence[Row], unit: str, measure: Measure, scale: float, marks: Marks) -> Panel:
+    named = chosen(arms, COLOURED)
+
+    def draw(style: Style) -> Figure:
+        with style.drawing(WIDE, 2.5) as (figure, axes):
+            for row in arms:
+                _arm(axes, row, measure, scale, marks[row.arm], style, named=row in named)
+            axes.set(xlabel=unit, ylabel="test accuracy, %")
+            axes.margins(0.08)
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+            below(figure, axes, [row.arm for row in named])
+        return figure
+
+    told = "; ".join(
+        f"{row.arm} {scale * found.mean:.4g}, accuracy {100 * row.test_accuracy.mean:.2f} %"
+        for row in named
+        if (found := row.over(measure)) is not None
+    )
+    return Panel(name, f"Test accuracy against {unit}", f"Means of arms: {told}.", draw)
+
+
+def _arm(axes: Axes, row: Row, measure: Measure, scale: float, mark: Mark, style: Style, *, named: bool) -> None:
+    found = row.over(measure)
+    assert found is not None
+    colour, layer = mark.colour(style), 3 if named else 2
+    x, y = [scale * value for value in found.values], [100 * value for value in row.test_accuracy.values]
+    axes.plot(x, y, "o", ms=3.6, color=colour, alpha=0.55, mew=0, zorder=layer)
+    mean = (scale * found.mean, 100 * row.test_accuracy.mean)
+    label = row.arm if named else "_"
+    axes.plot(*mean, mark.marker, ms=6.5, mfc="none", mec=colour, mew=1.2, ls="none", label=label, zorder=layer + 1)

@@ -1,73 +1,91 @@
-"""Figures over arms: a dot per seed behind every mean, and a map where two settings vary."""
+"""Figures with a line per arm: a dot per seed behind every mean, and behind every difference that is judged."""
 
 # pyright: reportUnknownMemberType=false
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from potstill.report import svg
-from potstill.report.rows import Grid, Row, best, chosen, students
-from potstill.report.tables import grid_text, label
-from potstill.report.words import accuracy
+from potstill.report.plate import Mark, Panel, Plate, few
+from potstill.report.power import FEWEST
+from potstill.report.rows import Row, chosen, paired, students
+from potstill.report.style import WIDE, Style
+from potstill.report.verdict import Verdict
+from potstill.report.words import accuracy, ruling
 
-DOTS = 24
-"""How many arms the figure of dots shows at most."""
+DOTS = 30
+"""How many arms a figure holds at most."""
+
+LETTERS = 24
+"""How many letters of a name stand on one line beside its dots."""
+
+Marks = Mapping[str, Mark]
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One drawing, as SVG."""
+class Difference:
+    """What an arm has more than another, seed by seed, and the verdict on it."""
 
-    svg: str
-
-
-@dataclass(frozen=True)
-class Plate:
-    """Drawings under one heading and one caption; `wide` ones stand two to a line, others as many as fit."""
-
-    heading: str
-    caption: str
-    panels: tuple[Panel, ...]
-    wide: bool = False
+    name: str
+    mark: Mark
+    values: tuple[float, ...]
+    verdict: Verdict
 
 
-def dots(name: str, table: Sequence[Row]) -> Plate:
+@contextmanager
+def lined(
+    style: Style, names: Sequence[str], unit: str, right: float = 0.1
+) -> Generator[tuple[Figure, Axes], None, None]:
+    """A drawing with a line per name, the first on top at 0, the next at -1; so many inches are left to the right."""
+    texts = ["\n".join(textwrap.wrap(text, LETTERS, max_lines=3, placeholder=" …")) or text for text in names]
+    high = max(text.count("\n") for text in texts)
+    height = 0.5 + (0.2, 0.3, 0.4)[high] * len(texts)
+    with style.drawing(WIDE, height) as (figure, axes):
+        axes.set(ylim=(0.4 - len(texts), 0.6), xlabel=unit)
+        axes.set_yticks(range(0, -len(texts), -1), texts)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(visible=False, axis="y")
+        axes.spines["left"].set_visible(False)
+        left = 0.12 + 0.053 * max(len(line) for text in texts for line in text.split("\n"))
+        axes.set_position((left / WIDE, 0.41 / height, 1 - (left + right) / WIDE, 1 - 0.46 / height))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5 if right < 0.5 else 4, steps=[1, 2, 5, 10]))
+        yield figure, axes
+
+
+def seeded(axes: Axes, values: Sequence[float], y: float, colour: str, style: Style) -> None:
+    """A dot per seed, and an upright line at their mean."""
+    mean = sum(values) / len(values)
+    axes.plot(values, [y] * len(values), "o", ms=4.6, color=colour, alpha=0.55, mew=0, clip_on=False)
+    axes.plot([mean, mean], [y - 0.26, y + 0.26], color=style.ink, lw=1.4, solid_capstyle="butt", clip_on=False)
+
+
+def dots(name: str, table: Sequence[Row], marks: Marks) -> Plate:
     """Test accuracy of every run: a dot per seed, a line at the mean, a diamond at the published value."""
     arms = students(table)
     shown = chosen(arms, DOTS)
-    longest = max(len(row.arm) for row in shown)
-    beside = longest <= 18
-    height = 0.6 + (0.25 if beside else 0.36) * len(shown)
-    with svg.drawing(3.8, height) as (figure, axes):
-        for place, row in enumerate(shown):
-            _dots_of(axes, row, -place, named=not beside)
-        axes.set(ylim=(0.4 - len(shown), 0.6 if beside else 0.85), yticks=[], xlabel="test accuracy, %")
-        if beside:
-            axes.set_yticks(range(0, -len(shown), -1), [row.arm for row in shown])
-            axes.tick_params(axis="y", length=0)
-            axes.grid(visible=False, axis="y")
-        axes.spines["left"].set_visible(False)
-        axes.margins(x=0.06)
-        left = 0.02 + 0.021 * longest if beside else 0.03
-        axes.set_position((left, 0.42 / height, 0.97 - left, 1 - 0.47 / height))
-        described = "; ".join(f"{row.arm} {accuracy(row)}" for row in shown)
-        drawn = svg.inline(figure, name, "Test accuracy of every run, by arm", described)
-    return Plate("Every seed", _dots_caption(table, arms, shown), (Panel(drawn),), wide=True)
+
+    def draw(style: Style) -> Figure:
+        with lined(style, [row.arm for row in shown], "test accuracy, %") as (figure, axes):
+            for place, row in enumerate(shown):
+                values = [100 * value for value in row.test_accuracy.values]
+                seeded(axes, values, -place, marks[row.arm].colour(style), style)
+                if row.published is not None:
+                    _diamond(axes, 100 * row.published, -place, style)
+            axes.margins(x=0.05)
+        return figure
+
+    described = "; ".join(f"{row.arm} {accuracy(row)}" for row in shown)
+    panel = Panel(name, "Test accuracy of every run, by arm", f"{described}.", draw)
+    return Plate("Every seed", _dots_caption(table, arms, shown), (panel,), wide=True)
 
 
-def _dots_of(axes: Axes, row: Row, y: int, *, named: bool) -> None:
-    """One arm's line of dots; a long name stands above it instead of in the margin."""
-    mean = 100 * row.test_accuracy.mean
-    values = [100 * value for value in row.test_accuracy.values]
-    axes.plot(values, [y] * row.n, "o", ms=5, color=svg.COLOURS[0], alpha=0.55, mew=0, clip_on=False)
-    axes.plot([mean, mean], [y - 0.2, y + 0.2], color=svg.INK, lw=1.6, solid_capstyle="butt")
-    if row.published is not None:
-        x, edge = 100 * row.published, svg.COLOURS[1]
-        axes.plot([x], [y], "D", ms=6, mfc="none", mec=edge, mew=1.2, clip_on=False)
-    if named:
-        axes.text(0, y + 0.26, row.arm, transform=axes.get_yaxis_transform(), va="bottom", ha="left")
+def _diamond(axes: Axes, x: float, y: float, style: Style) -> None:
+    axes.plot([x], [y], "D", ms=5, mfc="none", mec=style.ink, mew=0.9, clip_on=False)
 
 
 def _dots_caption(table: Sequence[Row], arms: Sequence[Row], shown: Sequence[Row]) -> str:
@@ -79,46 +97,48 @@ def _dots_caption(table: Sequence[Row], arms: Sequence[Row], shown: Sequence[Row
     return text + (f" Not drawn: {'; '.join(teachers)}." if teachers else "")
 
 
-def few(shown: Sequence[Row], arms: Sequence[Row]) -> str:
-    """What a caption says where not every arm is drawn."""
-    if len(shown) == len(arms):
-        return ""
-    others = "the best other are" if len(shown) == 2 else f"the {len(shown) - 1} best others are"
-    return f" Of {len(arms)} arms the first and {others} shown."
+def verdicts(name: str, table: Sequence[Row], marks: Marks) -> Plate | None:
+    """What each arm has more than the first, where there are verdicts."""
+    arms = students(table)
+    judged = [row for row in chosen(arms, DOTS) if row.verdict is not None and row.verdict.n >= FEWEST]
+    if not judged:
+        return None
+    differences = [
+        Difference(row.arm, marks[row.arm], found.values, row.verdict)
+        for row in judged
+        if row.verdict is not None and (found := paired(row, arms[0])) is not None
+    ]
+    left_out = few([arms[0], *judged], arms) if len(arms) > DOTS else ""
+    return against(name, f"Difference to {arms[0].arm}", differences, left_out)
 
 
-def heat(name: str, found: Grid) -> Plate:
-    """Mean test accuracy over two settings."""
-    down, across = found.values
-    means = {pair: 100 * row.test_accuracy.mean for pair, row in found.cells.items()}
-    low, high = min(means.values()), max(means.values())
-    with svg.drawing(3.8, 0.75 + 0.34 * len(down)) as (figure, axes):
-        for y, first in enumerate(down):
-            for x, second in enumerate(across):
-                mean = means.get((first, second))
-                if mean is None:
-                    continue
-                # Strength instead of hue: it reads on light and dark paper, in print, and without colour vision.
-                strength = 0.06 + 0.54 * ((mean - low) / (high - low) if high > low else 0)
-                axes.fill_between([x + 0.02, x + 0.98], y + 0.03, y + 0.97, color=svg.COLOURS[0], alpha=strength, lw=0)
-                axes.text(x + 0.5, y + 0.52, f"{mean:.2f}", ha="center", va="center", fontsize=7.5)
-        axes.set(xlim=(0, len(across)), ylim=(len(down), 0), ylabel=found.names[0], xlabel=found.names[1])
-        axes.set_xticks([x + 0.5 for x in range(len(across))], [label(value) for value in across])
-        axes.set_yticks([y + 0.5 for y in range(len(down))], [label(value) for value in down])
-        axes.tick_params(length=0)
-        axes.grid(visible=False)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-        top = best(list(found.cells.values()))
-        described = f"The highest mean is {accuracy(top)} ({top.arm}); every cell stands in the table below."
-        drawn = svg.inline(figure, name, f"Mean test accuracy over {found.names[0]} and {found.names[1]}", described)
-    caption = f"Mean test accuracy, %: the stronger the tint, the higher, from {low:.2f} to {high:.2f}. "
-    return Plate(
-        f"{found.names[0]} and {found.names[1]}", caption + described.split(";")[0] + ".", (Panel(drawn),), wide=True
+def against(name: str, heading: str, differences: Sequence[Difference], note: str = "") -> Plate:
+    """Differences on lines of their own: a dot per seed, mean and interval, and the verdict's word."""
+    margin = 100 * differences[0].verdict.margin
+
+    def draw(style: Style) -> Figure:
+        with lined(style, [each.name for each in differences], "points", right=0.85) as (figure, axes):
+            if margin:
+                axes.axvspan(-margin, margin, color=style.faint, alpha=0.45, lw=0)
+            axes.axvline(0, color=style.soft, lw=0.7)
+            for place, each in enumerate(differences):
+                _difference(axes, each, -place, style)
+            axes.margins(x=0.05)
+        return figure
+
+    caption = (
+        "Differences in test accuracy over the seeds of both arms, in points: a dot per seed, the mean, and the "
+        "interval that the verdict is read from."
     )
+    caption += " The band is the margin." if margin else ""
+    told = "; ".join(f"{each.name}: {ruling(each.verdict, each.verdict.n)}" for each in differences)
+    return Plate(heading, caption + note, (Panel(name, heading, f"{told}.", draw),), wide=True)
 
 
-def grid_lines(found: Grid) -> list[tuple[str, list[str]]]:
-    """The map as a table: a head and its cells per line."""
-    down, across = found.values
-    return [(label(first), [grid_text(found, first, second) for second in across]) for first in down]
+def _difference(axes: Axes, each: Difference, y: float, style: Style) -> None:
+    values = [100 * value for value in each.values]
+    if each.verdict.n >= FEWEST:
+        ends = [100 * each.verdict.low, 100 * each.verdict.high]
+        axes.plot(ends, [y, y], color=each.mark.colour(style), lw=1.3, solid_capstyle="butt")
+    seeded(axes, values, y, each.mark.colour(style), style)
+    axes.text(1.03, y, each.verdict.word, transform=axes.get_yaxis_transform(), va="center", ha="left")

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from potstill.report.load import Group
 from potstill.report.rows import rows
-from potstill.report.tables import Lines, note, written
+from potstill.report.tables import Lines
+from potstill.report.written import note, written
 
 HEAD = "% Written by `potstill report`; needs \\usepackage{booktabs} in the preamble, and \\input for this file."
 
@@ -56,19 +57,28 @@ def section(group: Group) -> str:
     title = f"{group.recipe}: {group.title}" if group.title else group.recipe
     title += "" if title.endswith((".", "?", "!")) else "."
     tables = [table(first, f"{title} {note(group, arms)}")]
-    tables += [table(other, f"{group.recipe}: {other.title.removesuffix(', %')}, in %.") for other in others]
+    tables += [table(other, _caption(group, other)) for other in others]
     return "\n".join(tables)
 
 
+def _caption(group: Group, lines: Lines) -> str:
+    text = f"{group.recipe}: {lines.title.removesuffix(', %')}"
+    return f"{text}, in %." if lines.title.endswith(", %") else f"{text}. {lines.note}".rstrip()
+
+
 def table(lines: Lines, caption: str) -> str:
-    """One table: the first column to the left, the others to the right."""
-    body = [" & ".join(escaped(cell) for cell in cells) + r" \\" for cells in lines.cells]
+    """One table: words to the left, numbers to the right."""
+    steps = [r"\quad " * depth for depth in lines.depths] or [""] * len(lines.cells)
+    body = [
+        step + " & ".join(escaped(cell) for cell in cells) + r" \\"
+        for step, cells in zip(steps, lines.cells, strict=True)
+    ]
     return "\n".join(
         [
             r"\begin{table}",
             r"  \centering",
             rf"  \caption{{{escaped(caption)}}}",
-            rf"  \begin{{tabular}}{{l{'r' * (len(lines.heads) - 1)}}}",
+            rf"  \begin{{tabular}}{{{'l' * lines.words}{'r' * (len(lines.heads) - lines.words)}}}",
             r"    \toprule",
             f"    {' & '.join(escaped(head) for head in lines.heads)} \\\\",
             r"    \midrule",

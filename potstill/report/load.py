@@ -38,6 +38,8 @@ class Entry:
     record: Record
     outcome: Outcome
     epochs: Sequence[Json]
+    after: str | None = None
+    change: str = ""
 
 
 @dataclass(frozen=True)
@@ -265,16 +267,24 @@ def _entry(record: Record, run: Json) -> Entry:
         raise UserError(f"{name}/result.json is damaged: {error}.") from None
     if not all(isinstance(line, dict) and isinstance(line.get("train"), dict) for line in record.metrics):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise UserError(f"{name}/metrics.jsonl is damaged: a line says nothing about training.")
-    settings, published = run.get("settings"), run.get("published")
+    settings, published, after = run.get("settings"), run.get("published"), run.get("after")
     return Entry(
         arm=str(run["arm"]),
         role=str(run.get("role") or "student"),
         published=published if isinstance(published, int | float) else None,
-        settings=cast(Json, settings) if isinstance(settings, dict) else {},
+        settings=_plain(settings),
         record=record,
         outcome=measured,
         epochs=record.metrics,
+        after=None if after is None else str(after),
+        change=str(run.get("change") or ""),
     )
+
+
+def _plain(settings: Any) -> Json:
+    """Settings that can be told apart and put in order: numbers and words by name."""
+    known = cast(Json, settings) if isinstance(settings, dict) else {}
+    return {key: value for key, value in known.items() if isinstance(value, int | float | str)}
 
 
 def _epochs(lines: Sequence[Json]) -> str:

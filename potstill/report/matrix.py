@@ -1,15 +1,21 @@
 """A table of numbers as a drawing: tinted cells with their numbers where there is room, else a pixel per number."""
 
+# pyright: reportUnknownMemberType=false
+
 import base64
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from potstill.png import png
 from potstill.report import svg
+from potstill.report.plate import Panel
+from potstill.report.style import WIDE, Style
 
 WRITTEN = 12
 """Rows or columns up to which every cell holds its number."""
@@ -47,8 +53,45 @@ class Cells:
     axes: tuple[str, str]
 
 
-def drawn(name: str, heading: str, cells: Cells, title: str, description: str) -> str:
-    """The cells as an `svg` element with a heading."""
+def drawn(name: str, heading: str, cells: Cells, title: str, description: str) -> Panel:
+    """The cells with a heading; on the page by hand, as a matrix has more cells than matplotlib is quick with."""
+    page = _page(name, heading, cells, title, description)
+    return Panel(name, title, description, lambda style: _figure(heading, cells, style), about=heading, page=page)
+
+
+def _figure(heading: str, cells: Cells, style: Style) -> Figure:
+    """The same for a paper."""
+    down, across = cells.tint.shape
+    written = max(down, across) <= WRITTEN
+    with style.drawing(WIDE, WIDE * down / across + 0.2) as (figure, axes):
+        strength = 0.6 * np.sqrt(np.abs(cells.tint)) if not written else 0.08 + 0.52 * np.abs(cells.tint)
+        colours = np.array([to_rgb(style.colours[0]), to_rgb(style.colours[1])])
+        picture = np.dstack([colours[(cells.tint < 0).astype(int)], np.where(cells.tint == 0, 0, strength)])
+        axes.imshow(picture, aspect="auto", interpolation="nearest")
+        if written:
+            for y, line in enumerate(cells.texts):
+                for x, text in enumerate(line):
+                    axes.text(x, y, text, ha="center", va="center", fontsize=min(7, 60 / across))
+            turned = max(map(_length, cells.columns)) > 3
+            axes.set_xticks(range(across), [cut(name, NAME) for name in cells.columns], rotation=90 if turned else 0)
+            axes.set_yticks(range(down), [cut(name, NAME) for name in cells.rows])
+        else:
+            axes.set_xticks([])
+            axes.set_yticks([])
+        axes.tick_params(length=0, labelsize=7)
+        axes.grid(visible=False)
+        axes.set(xlabel=cells.axes[1], ylabel=cells.axes[0])
+        axes.set_title(cut(heading, HEADING), loc="left")
+        for spine in axes.spines.values():
+            spine.set_visible(True)
+        left, foot = (0.25 + 0.06 * max(map(_length, cells.rows)), 0.55) if written else (0.2, 0.2)
+        height = figure.get_figheight()
+        axes.set_position((left / WIDE, foot / height, 1 - (left + 0.05) / WIDE, 1 - (foot + 0.22) / height))
+    return figure
+
+
+def _page(name: str, heading: str, cells: Cells, title: str, description: str) -> str:
+    """The cells as an `svg` element."""
     down, across = cells.tint.shape
     written = max(down, across) <= WRITTEN
     left = 14.5 + 4.1 * max(map(_length, cells.rows)) if written else 11.0

@@ -1,4 +1,11 @@
 "use strict";
+// On paper every part is open; afterwards those that were closed are closed again.
+let opened = [];
+addEventListener("beforeprint", () => {
+  opened = [...document.querySelectorAll("details:not([open])")];
+  opened.forEach((part) => { part.open = true; });
+});
+addEventListener("afterprint", () => opened.forEach((part) => { part.open = false; }));
 // A click on a head sorts by it, highest first for numbers; a second click turns the order; unmeasured cells stay last.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];

@@ -9,14 +9,16 @@ from typing import Any, cast
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from potstill.record import Json
-from potstill.report import curves, figures
+from potstill.report import curves, figures, ladder, settings, size
 from potstill.report.analysis import Analysis, analysis
-from potstill.report.figures import Plate
 from potstill.report.load import Group, Notice, Report
-from potstill.report.rows import Grid, Row, grid, rows
+from potstill.report.origin import origins, remarks
+from potstill.report.plate import Panel, Plate, marks
+from potstill.report.rows import Row, grid, rows
 from potstill.report.save import file_name
-from potstill.report.tables import DASH, EMPTY, Table, comparison, label
-from potstill.report.words import amount, environments, remarks, rule, summary
+from potstill.report.tables import DASH, EMPTY, Lines, Table, comparison
+from potstill.report.words import amount, rule, summary
+from potstill.report.written import seeds_table, settings_table
 
 DRAWINGS = 72
 """About how many drawings a page holds, shared among its groups, so that hundreds of runs are shown in seconds."""
@@ -56,18 +58,32 @@ class Section:
     families: tuple[tuple[str, int], ...]
     widths: tuple[int, ...]
     overview: tuple[Plate, ...]
+    tables: tuple[Lines, ...]
+    ladder: Lines | None
+    rungs: Plate | None
     plates: tuple[Plate, ...]
     crowded: bool
     look: Analysis | None
-    grid: Grid | None
-    grid_lines: list[tuple[str, list[str]]]
     models: tuple[Model, ...]
-    environments: tuple[str, ...]
+    origins: tuple[tuple[tuple[str, str], ...], ...]
     remarks: tuple[Notice, ...]
 
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        """Every drawing, in the order of the page."""
+        rungs = () if self.rungs is None else (self.rungs,)
+        plates = (*self.overview, *rungs, *self.plates, *(self.look.plates if self.look else ()))
+        return tuple(panel for plate in plates for panel in plate.panels)
 
-def render(report: Report) -> str:
-    """The page's text."""
+
+def sections(report: Report) -> tuple[Section, ...]:
+    """The groups of a report, each with its tables and figures."""
+    drawings = DRAWINGS // len(report.groups)
+    return tuple(_section(group, number, drawings) for number, group in enumerate(report.groups, start=1))
+
+
+def render(report: Report, made: Sequence[Section]) -> str:
+    """The page's text, from the groups of the report and what is made of each."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -75,18 +91,14 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    sections = [
-        _section(group, number, DRAWINGS // len(report.groups)) for number, group in enumerate(report.groups, start=1)
-    ]
     left_out = len(report.left_out) + sum(len(group.left_out) for group in report.groups)
     runs = sum(len(group.entries) for group in report.groups)
     page = environment.get_template("page.html.j2")
     return page.render(
-        sections=sections,
+        sections=made,
         notices=report.left_out,
         left_out=left_out,
         runs=runs,
-        label=label,
         amount=amount,
         empty=EMPTY,
     )
@@ -94,13 +106,12 @@ def render(report: Report) -> str:
 
 def _section(group: Group, number: int, drawings: int) -> Section:
     table = rows(group)
-    name = f"g{number}"
-    found = grid(table)
-    overview = [figures.dots(f"{name}-dots", table)] if len(group.entries) > 1 else []
-    overview += [figures.heat(f"{name}-heat", found)] if found else []
-    overview += curves.together(name, table) if drawings >= 4 else []
+    name, marked = f"g{number}", marks(table)
+    overview, tables = _overview(name, group, table)
+    overview += curves.together(name, table, marked) if drawings >= 4 else []
     apart = (drawings - 4) // 3
     compared = comparison(group, table)
+    rungs = ladder.ladder(table, group.margin)
     return Section(
         anchor=f"{file_name(group)}-{number}",
         group=group,
@@ -110,15 +121,33 @@ def _section(group: Group, number: int, drawings: int) -> Section:
         families=_families(compared),
         widths=_widths(compared),
         overview=tuple(overview),
-        plates=tuple(curves.apart(name, table, apart)) if apart >= 2 else (),
+        tables=tuple(tables),
+        ladder=ladder.lines(rungs) if rungs else None,
+        rungs=ladder.plate(f"{name}-ladder", rungs, marked),
+        plates=tuple(curves.apart(name, table, apart, marked)) if apart >= 2 else (),
         crowded=apart < 2,
-        look=analysis(name, table) if apart >= 2 else None,
-        grid=found,
-        grid_lines=figures.grid_lines(found) if found else [],
+        look=analysis(name, table, marked) if apart >= 2 else None,
         models=_models(table),
-        environments=environments(group),
+        origins=origins(group),
         remarks=remarks(group),
     )
+
+
+def _overview(name: str, group: Group, table: Sequence[Row]) -> tuple[list[Plate], list[Lines]]:
+    """The figures of the results, and the tables that stand behind them."""
+    marked = marks(table)
+    found, response = grid(table), settings.response(table)
+    several = len(group.entries) > 1
+    plates = [
+        settings.heat(f"{name}-heat", found) if found else None,
+        settings.curve(f"{name}-response", response, table) if response else None,
+        figures.dots(f"{name}-seeds", table, marked) if several else None,
+        figures.verdicts(f"{name}-differences", table, marked),
+        size.pareto(f"{name}-size", table, marked) if several else None,
+    ]
+    tables = [seeds_table(table)] if several else []
+    tables += [settings_table(found)] if found else []
+    return [plate for plate in plates if plate is not None], tables
 
 
 def _families(table: Table) -> tuple[tuple[str, int], ...]:

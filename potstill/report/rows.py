@@ -36,6 +36,8 @@ class Row:
     settings: Json
     entries: tuple[Entry, ...]
     verdict: Verdict | None = None
+    after: str | None = None
+    change: str = ""
 
     @property
     def n(self) -> int:
@@ -96,6 +98,8 @@ def rows(group: Group) -> tuple[Row, ...]:
             entries[0].published,
             entries[0].settings,
             tuple(sorted(entries, key=lambda entry: entry.outcome.seed)),
+            after=entries[0].after,
+            change=entries[0].change,
         )
         for arm, entries in arms.items()
     )

@@ -8,10 +8,11 @@ from typing import Any
 from potstill.errors import UserError
 from potstill.record import Json, make_folder, write_bytes, write_json
 from potstill.report import latex
+from potstill.report.document import section
+from potstill.report.ladder import Rung, ladder
 from potstill.report.load import Group
 from potstill.report.rows import Row, Spread, rows, students
 from potstill.report.spreadsheet import spreadsheet
-from potstill.report.tables import section
 
 
 def save_tables(groups: Sequence[Group], folder: Path) -> None:
@@ -20,10 +21,7 @@ def save_tables(groups: Sequence[Group], folder: Path) -> None:
     Raises:
         UserError: two groups are of one recipe, so that one would overwrite the other.
     """
-    names = [file_name(group) for group in groups]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"Two sweeps would both be saved as {folder / name}.json; report them one by one.")
+    names = file_names(groups, folder)
     make_folder(folder)
     for name, group in zip(names, groups, strict=True):
         found = table(group)
@@ -31,6 +29,19 @@ def save_tables(groups: Sequence[Group], folder: Path) -> None:
         write_bytes(folder / f"{name}.md", section(group).encode())
         write_bytes(folder / f"{name}.csv", spreadsheet([found]).encode())
         write_bytes(folder / f"{name}.tex", latex.document([group]).encode())
+
+
+def file_names(groups: Sequence[Group], folder: Path) -> list[str]:
+    """What the files of each group are called.
+
+    Raises:
+        UserError: two groups are of one recipe, so that one would overwrite the other.
+    """
+    names = [file_name(group) for group in groups]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"Two sweeps would both be saved as {folder / name}; report them one by one.")
+    return names
 
 
 def file_name(group: Group) -> str:
@@ -51,6 +62,17 @@ def table(group: Group) -> Json:
         "reference": None if group.margin is None else students(compared)[0].arm,
         "margin": group.margin,
         "rows": [_row(row) for row in compared],
+        "ladder": [_rung(rung) for rung in ladder(compared, group.margin)],
+    }
+
+
+def _rung(rung: Rung) -> dict[str, Any]:
+    return {
+        "change": rung.row.change,
+        "arm": rung.row.arm,
+        "after": rung.row.after,
+        "difference": list(rung.values),
+        "verdict": None if rung.verdict is None else asdict(rung.verdict),
     }
 
 

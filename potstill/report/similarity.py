@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from potstill.report.attached import Similarity
-from potstill.report.figures import Panel, Plate
 from potstill.report.matrix import Cells, Numbers, drawn
+from potstill.report.plate import Panel, Plate
 from potstill.report.words import bare
 
 Found = Sequence[tuple[str, Sequence[Similarity]]]
@@ -64,4 +64,4 @@ def _panel(name: str, heading: str, run: Similarity, table: Numbers) -> Panel:
         + ", ".join(f"{teacher} {text or 'unknown'}" for teacher, text in zip(run.teacher, line, strict=True))
         for student, line in zip(run.student, texts, strict=True)
     )
-    return Panel(drawn(name, heading, cells, f"Similarity of layers, {heading}", f"Student to teacher. {told}."))
+    return drawn(name, heading, cells, f"Similarity of layers, {heading}", f"Student to teacher. {told}.")

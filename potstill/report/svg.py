@@ -5,78 +5,24 @@
 import html
 import io
 import re
-from collections.abc import Generator
-from contextlib import contextmanager
-from typing import Any, cast
 
 import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INK = "#010203"
-FAINT = "#010204"
-PAPER = "#010205"
-COLOURS = tuple(f"#0102{number:02x}" for number in range(0x11, 0x17))
-"""Six colours of the page, told apart by colour-blind readers; further arms repeat them with another dash."""
+from potstill.report.style import PAGE
 
-DASHES = ("-", "--", ":", "-.")
-
-# The colours are stand-ins: each becomes a variable of the page, which has other values in the dark.
 _VARIABLES = {
-    INK: "currentColor",
-    FAINT: "var(--rule)",
-    PAPER: "var(--paper)",
-    **{colour: f"var(--c{number})" for number, colour in enumerate(COLOURS, start=1)},
+    PAGE.ink: "currentColor",
+    PAGE.soft: "var(--soft)",
+    PAGE.faint: "var(--rule)",
+    **{colour: f"var(--c{number})" for number, colour in enumerate(PAGE.colours, start=1)},
 }
-
-# Cast, as the names of settings are typed one by one in newer versions of matplotlib only.
-_STYLE = cast(
-    Any,
-    {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "potstill",
-        "font.family": ["DejaVu Sans"],
-        "font.size": 8.5,
-        "text.color": INK,
-        "axes.edgecolor": FAINT,
-        "axes.labelcolor": INK,
-        "axes.titlesize": 9,
-        "axes.linewidth": 0.8,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "axes.formatter.useoffset": False,
-        "grid.color": FAINT,
-        "grid.linewidth": 0.5,
-        "xtick.color": FAINT,
-        "ytick.color": FAINT,
-        "xtick.labelcolor": INK,
-        "ytick.labelcolor": INK,
-        "lines.linewidth": 1.4,
-        "lines.solid_capstyle": "round",
-        "legend.frameon": False,
-        "legend.fontsize": 8,
-    },
-)
-
-
-@contextmanager
-def drawing(width: float, height: float) -> Generator[tuple[Figure, Axes], None, None]:
-    """A transparent figure of so many inches with one axes that leaves room for labels of a fixed size."""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height))
-        figure.patch.set_visible(False)
-        left, right, bottom, top = 0.47, 0.08, 0.42, 0.28
-        axes = figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height))
-        axes.patch.set_visible(False)
-        yield figure, axes
 
 
 def inline(figure: Figure, name: str, title: str, description: str) -> str:
     """The figure as an `svg` element; `name` is unique on the page, the two texts are read to those who cannot see."""
     buffer = io.StringIO()
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(PAGE.settings):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]

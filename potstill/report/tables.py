@@ -1,34 +1,29 @@
-"""Tables of a report: the comparison, values per seed, the grid; and all of them as Markdown."""
+"""The comparison as a table: its columns, and what stands in them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from potstill.report.load import Group, Notice, Report
-from potstill.report.rows import Grid, Row, Spread, grid, rows
+from potstill.report.load import Group
+from potstill.report.rows import Row, Spread
 from potstill.report.verdict import Verdict
-from potstill.report.words import (
-    amount,
-    bare,
-    environments,
-    measured,
-    probability,
-    remarks,
-    rule,
-    ruling,
-    seeds,
-    signed,
-    summary,
-)
+from potstill.report.words import amount, bare, interval, probability, rule, seeds, signed
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a table: text, its spread, and the value to sort by (None: nothing was measured)."""
+    """What stands in a table: text, its spread, the value to sort by (None: not measured), numbers beside."""
 
     text: str
     spread: str = ""
     value: float | str | None = None
+    beside: str = ""
+
+    @property
+    def whole(self) -> str:
+        """All of it in one text."""
+        spread = f" ± {self.spread}" if self.spread else ""
+        return f"{self.text}{spread} {self.beside}".rstrip()
 
 
 DASH = "\N{EN DASH}"
@@ -83,7 +78,8 @@ def _published(row: Row) -> Cell:
 
 
 def _verdict(row: Row) -> Cell:
-    return EMPTY if row.verdict is None else Cell(ruling(row.verdict, row.n), "", row.verdict.mean)
+    found = row.verdict
+    return EMPTY if found is None else Cell(found.word, "", found.mean, interval(found, row.n))
 
 
 def _probability(of: Callable[[Verdict], float | None]) -> Callable[[Row], Cell]:
@@ -174,124 +170,24 @@ def comparison(group: Group, arms: Sequence[Row]) -> Table:
 class Lines:
     """A table as it is written down: what it shows, its heads, and its cells line by line.
 
-    Heads and first cells may hold names of users, and are not escaped; `across` says that first cells are heads too.
+    Heads and cells may hold names of users, and are not escaped.
+
+    Attributes:
+        across: First cells are heads too.
+        words: How many columns are words, which stand to the left.
+        depths: How far each line is moved in; empty for none.
+        note: What stands below.
     """
 
     title: str
     heads: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]
     across: bool = False
-
-
-def written(group: Group, arms: Sequence[Row]) -> tuple[Lines, ...]:
-    """The tables of a group: the comparison, the values per seed, and the grid where there is one."""
-    found = grid(arms)
-    tables = (_comparison(group, arms), _seeds(arms))
-    return tables if found is None else (*tables, _grid(found))
-
-
-def note(group: Group, arms: Sequence[Row]) -> str:
-    """What has to stand below the comparison."""
-    text = "Mean ± sample standard deviation over seeds; test accuracy is that of the last epoch."
-    return f"{text} {rule(group, arms)}".rstrip()
-
-
-def document(report: Report) -> str:
-    """The whole report as Markdown."""
-    parts = [section(group) for group in report.groups]
-    if report.left_out:
-        parts.append("\n".join(["## Left out", "", *_notices(report.left_out), ""]))
-    return "\n".join(parts)
-
-
-def section(group: Group) -> str:
-    """One group as Markdown: what was compared, how, with what result."""
-    table = rows(group)
-    lines = [
-        f"# {group.recipe}: {group.title}" if group.title else f"# {group.recipe}",
-        "",
-        escaped(summary(table)),
-        "",
-    ]
-    if group.command:
-        lines += [f"Command: `{group.command}`  "]
-    lines += [f"Environment: {'; '.join(environments(group))}", ""]
-    compared, *others = written(group, table)
-    lines += [*markdown(compared), "", escaped(note(group, table))]
-    for other in others:
-        lines += ["", f"## {other.title}", "", *markdown(other)]
-    for title, notices in (("Left out", group.left_out), ("Remarks", remarks(group))):
-        if notices:
-            lines += ["", f"## {title}", "", *_notices(notices)]
-    return "\n".join([*lines, ""])
-
-
-def escaped(text: str) -> str:
-    """A user's name as it should read in Markdown."""
-    for mark in "\\|*_`<":
-        text = text.replace(mark, f"\\{mark}")
-    return text
-
-
-def _notices(notices: Sequence[Notice]) -> list[str]:
-    return [f"- **{escaped(notice.name)}**: {escaped(notice.sentence)}" for notice in notices]
-
-
-def _comparison(group: Group, arms: Sequence[Row]) -> Lines:
-    """The comparison with n beside every accuracy; costs that seldom matter are left to the page."""
-    table = comparison(group, arms)
-    places = [i for i, column in enumerate(table.columns) if column.family != "Cost per step" and column.title != "n"]
-    heads = ["arm"]
-    for i in places:
-        column = table.columns[i]
-        title = "test accuracy" if column.title == "last epoch" else column.title
-        heads.append(f"{title}, {column.unit}" if column.unit else title)
-    lines: list[tuple[str, ...]] = []
-    for row, cells in zip(table.arms, table.cells, strict=True):
-        counted = f"{measured(row.test_accuracy)} (n = {row.n})"
-        texts = [counted if table.columns[i].title == "last epoch" else _text(cells[i]) for i in places]
-        lines.append((row.arm, *texts))
-    return Lines("Comparison", tuple(heads), tuple(lines))
-
-
-def _text(cell: Cell) -> str:
-    return f"{cell.text} ± {cell.spread}" if cell.spread else cell.text
-
-
-def _seeds(arms: Sequence[Row]) -> Lines:
-    numbers = sorted({seed for row in arms for seed in row.seeds})
-    lines: list[tuple[str, ...]] = []
-    for row in arms:
-        known = dict(zip(row.seeds, row.test_accuracy.values, strict=True))
-        lines.append((row.arm, *(f"{100 * known[seed]:.2f}" if seed in known else DASH for seed in numbers)))
-    return Lines("Test accuracy per seed, %", ("arm", *(str(seed) for seed in numbers)), tuple(lines))
-
-
-def _grid(found: Grid) -> Lines:
-    down, across = found.values
-    lines = [(label(value), *(grid_text(found, value, other) for other in across)) for value in down]
-    heads = (f"{found.names[0]} ↓ {found.names[1]} →", *(label(value) for value in across))
-    return Lines(f"Test accuracy over {found.names[0]} and {found.names[1]}, %", heads, tuple(lines), across=True)
-
-
-def grid_text(found: Grid, down: Any, across: Any) -> str:
-    """A cell of the grid: the arm's accuracy in percent, or a dash where no arm has the pair."""
-    row = found.cells.get((down, across))
-    return DASH if row is None else measured(row.test_accuracy)
+    words: int = 1
+    depths: tuple[int, ...] = ()
+    note: str = ""
 
 
 def label(value: Any) -> str:
     """A setting's value: 0.5, 4, cosine."""
     return f"{value:g}" if isinstance(value, int | float) else str(value)
-
-
-def markdown(table: Lines) -> list[str]:
-    """A table in Markdown: the first column to the left, the others to the right."""
-    rule = "|".join(["---", *("---:" for _ in table.heads[1:])])
-    mark = "**" if table.across else ""
-    lines = [" | ".join([f"{mark}{escaped(first)}{mark}", *cells]) for first, *cells in table.cells]
-    return [
-        f"| {' | '.join(escaped(head) for head in table.heads)} |",
-        f"|{rule}|",
-        *(f"| {line} |" for line in lines),
-    ]

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from potstill.record import Json
-from potstill.report.load import Entry, Group, Notice
+from potstill.report.load import Group
 from potstill.report.power import FEWEST, LIMIT, POWER
 from potstill.report.rows import Row, Spread, best, paired, students
 from potstill.report.verdict import LEVEL, Verdict
@@ -17,7 +16,9 @@ def bare(value: float, places: int) -> str:
 
 def signed(value: float, places: int) -> str:
     """A difference with its sign, a true minus among them."""
-    return f"{value:+.{places}f}".replace("-", "\N{MINUS SIGN}")
+    text = f"{value:+.{places}f}"
+    # What is printed as nothing is not less than nothing.
+    return text.replace("-", "\N{MINUS SIGN}" if float(text) else "+")
 
 
 def measured(value: Spread, scale: float = 100, places: int = 2) -> str:
@@ -62,7 +63,19 @@ def summary(table: Sequence[Row]) -> str:
     against = best(other)
     name = "The next is" if top is baseline else "The first arm is"
     sentence = f"{lead} {name} {against.arm} with {accuracy(against)}; {_difference(top, against)}."
-    return sentence + _single(top, against)
+    return sentence + _single(top, against) + _decided(arms)
+
+
+def _decided(arms: Sequence[Row]) -> str:
+    """The verdicts in a sentence; empty where three seeds have not been run."""
+    found = [(row.arm, row.verdict.word) for row in arms if row.verdict is not None and row.verdict.n >= FEWEST]
+    words: list[str] = []
+    for word in ("better", "worse", "equivalent", "undecided"):
+        names = [arm for arm, verdict in found if verdict == word]
+        if names:
+            of = f" ({'; '.join(names)})" if len(names) <= 2 and len(found) > 1 and word != "undecided" else ""
+            words.append(f"{len(names)} {word}{of}" if len(found) > 1 else word)
+    return f" Verdict against {arms[0].arm}: {', '.join(words)}." if words else ""
 
 
 def _difference(top: Row, against: Row) -> str:
@@ -86,17 +99,22 @@ def _single(top: Row, against: Row) -> str:
 
 
 def ruling(found: Verdict, n: int) -> str:
-    """A verdict in a cell, in points: better +1.23 [+0.40, +2.06]; with its pairs where they are not the arm's n runs.
+    """A verdict in a cell, in points: better +1.23 [+0.40, +2.06]; with its pairs where they are not n."""
+    return f"{found.word} {interval(found, n)}".rstrip()
+
+
+def interval(found: Verdict, n: int) -> str:
+    """The numbers of a verdict, in points: +1.23 [+0.40, +2.06].
 
     Too few pairs to decide by leave the word alone: their interval would only look like a finding. An end of the
     interval has as many digits as it takes to lie, as it is printed, on its own side of the margin.
     """
     pairs = "" if found.n == n else f" (n = {found.n})"
     if found.n < FEWEST:
-        return found.word + pairs
+        return pairs.strip()
     mean = signed(100 * found.mean, 2)
     low, high = (signed(100 * end, _places(100 * end, 100 * found.margin)) for end in (found.low, found.high))
-    return f"{found.word} {mean} [{low}, {high}]{pairs}"
+    return f"{mean} [{low}, {high}]{pairs}"
 
 
 def _places(value: float, margin: float) -> int:
@@ -148,45 +166,3 @@ def rule(group: Group, table: Sequence[Row]) -> str:
 def _range(levels: Sequence[float]) -> str:
     """The least and the greatest level, in percent: 95, 95 to 98.33."""
     return " to ".join(dict.fromkeys(f"{100 * level:.4g}" for level in (min(levels), max(levels))))
-
-
-def environment(entry: Entry) -> str:
-    """Versions, device and commit of a run in one line; what its record does not hold is left out."""
-    env = entry.record.environment
-    versions: Json = env.get("versions") or {}
-    names = {"potstill": "Potstill", "python": "Python", "torch": "PyTorch"}
-    parts = [f"{name} {versions[key]}" for key, name in names.items() if versions.get(key)]
-    device = str(env.get("device") or "")
-    name = env.get("device_name") or env.get("cpu")
-    several = f"{env['devices']} × " if env.get("devices", 1) > 1 else ""
-    parts.append(f"{several}{device} ({name})" if device and name else device)
-    threads = env.get("threads")
-    parts.append(f"{threads} {'thread' if threads == 1 else 'threads'}" if threads else "")
-    parts.append(str(env.get("precision") or ""))
-    parts.append("compiled" if env.get("compile") is True else "")
-    parts.append("deterministic" if env.get("deterministic") else "")
-    parts.append(f"commit {str(env['commit'])[:12]}" if env.get("commit") else "")
-    return ", ".join(part for part in parts if part) or "not recorded"
-
-
-def environments(group: Group) -> tuple[str, ...]:
-    """The distinct environments of a group's runs, with how many runs each has where there are several."""
-    counts: dict[str, int] = {}
-    for entry in group.entries:
-        line = environment(entry)
-        counts[line] = counts.get(line, 0) + 1
-    if len(counts) == 1:
-        return tuple(counts)
-    return tuple(f"{line} ({n} of {len(group.entries)} runs)" for line, n in counts.items())
-
-
-def remarks(group: Group) -> tuple[Notice, ...]:
-    """Runs that count, and yet were not one uninterrupted training on one machine."""
-    found: list[Notice] = []
-    for entry in group.entries:
-        for change in entry.record.environment.get("resumed") or ():
-            what = ", ".join(str(difference) for difference in change.get("differences") or ()) or "unlike machine"
-            exact = "not bitwise from there" if not entry.outcome.bitwise else "still bitwise"
-            sentence = f"It was continued at step {change.get('step')} elsewhere ({what}); {exact}."
-            found.append(Notice(f"{entry.arm}, seed {entry.outcome.seed}", sentence))
-    return tuple(found)

@@ -1,6 +1,7 @@
 import json
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ def click(browser, name: str) -> tuple[int, str]:
     announced = "return [...document.querySelectorAll('th[aria-sort]')].map(th => th.ariaSort + th.innerText.trim())"
     (order,) = browser.execute_script(announced)
     assert name in order
-    return place, order.split(name)[0].strip()
+    return place, "descending" if order.startswith("descending") else order.split(name)[0].strip()
 
 
 def test_no_error_and_no_request(opened, page: Path):
@@ -137,6 +138,94 @@ def test_cells_without_a_value_stay_last(opened):
         assert order == expected
         assert [text.strip() for text in cells[-2:]] == [DASH, DASH]
         assert DASH not in "".join(cells[:-2])
+
+
+def test_every_column_sorts_by_its_values(opened):
+    names = opened.execute_script(
+        "return [...document.querySelectorAll('table.sortable')[0].querySelectorAll('thead button .name')]"
+        ".map(e => e.textContent)"
+    )
+    assert len(names) > 15
+    for name in names[1:]:
+        place, order = click(opened, name)
+        values = opened.execute_script(
+            "return [...document.querySelector('table.sortable').tBodies[0].rows]"
+            ".map(r => r.cells[arguments[0]].dataset.value).filter(v => v !== undefined).map(Number)",
+            place,
+        )
+        assert (order, values) == ("descending", sorted(values, reverse=True)), name
+
+
+def test_landmarks_and_heads_are_named_for_who_cannot_see(opened):
+    found = opened.execute_script(
+        "return ['header', 'main', 'footer', 'nav[aria-label]'].map(s => document.querySelectorAll(s).length)"
+    )
+    assert found[:3] == [1, 1, 1]
+    assert found[3] >= 1
+    unnamed = opened.execute_script(
+        "return [...document.querySelectorAll('[role=region], [role=img], nav, section')].filter(e => {"
+        "  const ids = (e.getAttribute('aria-labelledby') || '').split(' ').filter(Boolean);"
+        "  return !e.getAttribute('aria-label') && !(ids.length && ids.every(id => document.getElementById(id)));"
+        "}).map(e => e.outerHTML.slice(0, 80))"
+    )
+    assert unnamed == []
+    levels = opened.execute_script("return [...document.querySelectorAll('h1,h2,h3,h4,h5')].map(h => +h.tagName[1])")
+    assert levels[0] == 1
+    assert all(b - a <= 1 for a, b in pairwise(levels) if b < 5)
+    targets = opened.execute_script(
+        "return [...document.querySelectorAll('nav a')].map(a => !!document.querySelector(a.getAttribute('href')))"
+    )
+    assert len(targets) > 10
+    assert all(targets)
+
+
+def test_the_keyboard_reaches_tables_and_parts(opened):
+    opened.execute_script("document.querySelector('.skip').focus()")
+    opened.switch_to.active_element.send_keys("\ue007")
+    assert opened.current_url.endswith("#main")
+    script = "const part = document.querySelectorAll('details.part:not([open]) > summary')[0]; part.focus(); return 1"
+    opened.execute_script(script)
+    opened.switch_to.active_element.send_keys("\ue007")
+    assert opened.execute_script("return document.activeElement.parentElement.open") is True
+
+
+def test_on_paper_every_part_is_open_and_nothing_is_cut(opened):
+    closed = "return document.querySelectorAll('details:not([open])').length"
+    before = opened.execute_script(closed)
+    assert before > 5
+    opened.execute_script(
+        "addEventListener('beforeprint', () => {"
+        "  window.seen = [document.querySelectorAll('details:not([open])').length]; })"
+    )
+    printed = opened.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})
+    assert len(printed["data"]) > 100_000
+    assert opened.execute_script("return window.seen") == [0]
+    assert opened.execute_script(closed) == before
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    # A4 across without its margins, in pixels of 1/96 inch.
+    size = {"width": 1017, "height": 700, "deviceScaleFactor": 1, "mobile": False}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    assert opened.execute_script("return document.documentElement.scrollWidth") <= 1017
+    opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_no_words_of_a_figure_lie_on_others(opened):
+    """Words of the axes and legends; numbers within a figure may meet where the values do."""
+    opened.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    overlapping = opened.execute_script("""
+        const found = [];
+        for (const drawing of document.querySelectorAll('.overview svg')) {
+          const boxes = [...drawing.querySelectorAll('text')].map((t) => [t.textContent, t.getBoundingClientRect()]);
+          boxes.forEach(([name, a], i) => boxes.slice(i + 1).forEach(([other, b]) => {
+            const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+            const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+            if (wide > 1 && high > 4) found.push([drawing.querySelector('title').textContent, name, other]);
+          }));
+        }
+        return found;
+    """)
+    assert overlapping == []
 
 
 def test_arms_sort_by_name(opened):

@@ -4,13 +4,14 @@ import time
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from potstill.report import write
 from potstill.report.tables import DASH
 
-from .folders import NO_TEACHER, Runs, hinton
+from .folders import NO_TEACHER, Runs, guesses, hinton, predict
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -56,6 +57,15 @@ class Reader(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.cells and self.cells[-1] and self.open[-1] != "title":
             self.cells[-1][-1] += data
+
+
+def comparison(page: Path) -> dict[str, list[str]]:
+    """The cells of the first table by the name of their row; tables below it repeat the names."""
+    rows: dict[str, list[str]] = {}
+    for row in read(page).cells:
+        if row:
+            rows.setdefault(row[0].strip(), [cell.strip() for cell in row])
+    return rows
 
 
 def read(page: Path) -> Reader:
@@ -111,13 +121,12 @@ def test_colours_are_the_pages(page: Path):
 
 def test_every_word_of_a_figure_is_text(page: Path):
     drawing = re.findall(r"<svg.*?</svg>", page.read_text(), flags=re.S)[0]
-    assert re.search(r"<text[^>]*>hard\+soft, published reduction</text>", drawing)
+    assert all(f">{line}</text>" in drawing for line in ("hard+soft, published", "reduction", "test accuracy, %"))
 
 
 def test_table_values_equal_the_records(runs: Runs, tmp_path: Path):
     file = hinton(runs)
-    reader = read(write([file], tmp_path / "out"))
-    rows = {row[0].strip(): [cell.strip() for cell in row] for row in reader.cells if row}
+    rows = comparison(write([file], tmp_path / "out"))
     named = json.loads(file.read_text())["runs"]
     for arm in ("hard", "soft", "hard+soft"):
         entries = [run for run in named if run["arm"] == arm]
@@ -133,8 +142,8 @@ def test_table_values_equal_the_records(runs: Runs, tmp_path: Path):
 
 
 def test_verdicts_stand_with_their_numbers_and_their_rule(runs: Runs, tmp_path: Path):
-    reader = read(write([hinton(runs)], tmp_path / "out"))
-    rows = {row[0].strip(): [cell.strip() for cell in row] for row in reader.cells if row}
+    reader = read(page := write([hinton(runs)], tmp_path / "out"))
+    rows = comparison(page)
     accuracies = {
         arm: [float(value) / 100 for value in line] for arm, line in seeds(tmp_path / "out/report.md").items()
     }
@@ -181,7 +190,9 @@ def test_models_and_environment(page: Path):
     text = page.read_text()
     assert re.search(r"<strong>mlp16</strong>.*?12,730 parameters, 12.73 k mult-adds", text)
     assert "<td>1 \N{MULTIPLICATION SIGN} 16</td>" in text
-    assert "commit 0123456789ab" in text
+    assert "<dt>commit</dt><dd>0123456789abcdef0123</dd>" in text
+    assert "<dt>software</dt><dd>Potstill 0.1.0, Python 3.11.7, PyTorch 2.15.0</dd>" in text
+    assert "<dt>machine</dt><dd>cpu (Some CPU), 1 thread, fp32</dd>" in text
 
 
 def test_several_devices_are_counted(runs: Runs, tmp_path: Path):
@@ -197,12 +208,12 @@ def test_a_run_that_changed_machines_is_remarked(runs: Runs, tmp_path: Path):
 
 
 def test_many_arms_are_limited_and_the_caption_says_so(runs: Runs, tmp_path: Path):
-    for place in range(30):
+    for place in range(40):
         runs.run(f"arm {place}", 1, 0.8 + place / 1000, count=2)
     text = write([runs.sweep()], tmp_path / "out").read_text()
-    assert "Of 30 arms the first and the 23 best others are shown." in text
-    assert "Of 30 arms the first and the 5 best others are shown." in text
-    assert "Of 30 arms the first and the 11 best others are shown." in text
+    assert "Of 40 arms the first and the 29 best others are shown." in text
+    assert "Of 40 arms the first and the 5 best others are shown." in text
+    assert "Of 40 arms the first and the 11 best others are shown." in text
     assert len(re.findall("<svg", text)) == 3 + 12 + 12 + 2  # The last two are those of fidelity.
 
 
@@ -228,6 +239,9 @@ def test_five_hundred_runs_take_seconds(runs: Runs, tmp_path: Path, groups: int)
                 name = f"g{group}-a{arm}"
                 runs.run(name, seed, 0.9 + 0.001 * (arm % 7) + 0.0001 * seed, terms=("labels", "kd"), count=30)
         runs.sweep(f"many:r{group}")
+    labels = np.arange(1000) % 10
+    for place, folder in enumerate(sorted(runs.folder.glob("*/"))):
+        predict(folder, guesses(labels, place % 9, 0.1), labels)
     start = time.process_time()
     write([runs.folder], tmp_path / "out")
     assert time.process_time() - start < 10

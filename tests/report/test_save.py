@@ -39,7 +39,7 @@ KEYS = [
 def test_json_is_exactly_what_is_promised(runs: Runs, tmp_path: Path):
     write([hinton(runs)], tmp_path / "out", tmp_path / "results")
     saved = json.loads((tmp_path / "results/mnist-hinton.json").read_text())
-    assert list(saved) == ["recipe", "command", "environment", "seconds", "reference", "margin", "rows"]
+    assert list(saved) == ["recipe", "command", "environment", "seconds", "reference", "margin", "rows", "ladder"]
     assert saved["recipe"] == "mnist:hinton"
     assert saved["command"] == "potstill run mnist:hinton --seeds 5"
     assert saved["environment"] == {key: value for key, value in ENVIRONMENT.items() if key != "resumed"}
@@ -178,7 +178,7 @@ def test_two_sweeps_of_one_recipe_do_not_overwrite_each_other(tmp_path: Path):
         runs = Runs(tmp_path / place)
         runs.run("hard", 1, 0.9)
         files.append(runs.sweep())
-    message = f"Two sweeps would both be saved as {tmp_path / 'r/mnist-hinton.json'}; report them one by one."
+    message = f"Two sweeps would both be saved as {tmp_path / 'r/mnist-hinton'}; report them one by one."
     with pytest.raises(UserError) as caught:
         write(files, tmp_path / "out", tmp_path / "r")
     assert str(caught.value) == message

@@ -57,7 +57,14 @@ def fitnets(temperature: float = 4.0, alpha: float = 0.9, teacher_epochs: int = 
     direct = hinted(Identity(), *lower)
     frozen, free = stage(40, *soft, train=upper, name="kd"), stage(40, *soft, name="kd")
 
-    def arm(name: str, label: str, *stages: Stage, published: float | None = None) -> Arm:
+    def arm(
+        name: str,
+        label: str,
+        *stages: Stage,
+        published: float | None = None,
+        after: str | None = None,
+        change: str = "",
+    ) -> Arm:
         run = parts.run(
             f"fitnets-{label}",
             Network("plain_conv", classes=10),
@@ -65,16 +72,53 @@ def fitnets(temperature: float = 4.0, alpha: float = 0.9, teacher_epochs: int = 
             teacher=result_of(teacher),
             validation=0.1,
         )
-        return Arm(name=name, run=run, published=published)
+        return Arm(name=name, run=run, published=published, after=after, change=change)
 
     return Sweep(
         arms=(
             arm("labels", "labels", stage(50, Labels()), published=0.8399),
-            arm("soft targets", "kd", stage(50, *soft), published=0.8405),
-            arm("hint, then frozen", "frozen", regressed, frozen, published=0.8064),
-            arm("hint, then free", "free", regressed, free, published=0.8636),
-            arm("hint without regressor, then frozen", "direct-frozen", direct, frozen),
-            arm("hint without regressor, then free", "direct-free", direct, free),
+            arm(
+                "soft targets",
+                "kd",
+                stage(50, *soft),
+                published=0.8405,
+                after="labels",
+                change="soft targets beside labels",
+            ),
+            arm(
+                "hint, then frozen",
+                "frozen",
+                regressed,
+                frozen,
+                published=0.8064,
+                after="hint, then free",
+                change="lower part frozen",
+            ),
+            arm(
+                "hint, then free",
+                "free",
+                regressed,
+                free,
+                published=0.8636,
+                after="soft targets",
+                change="a hint first",
+            ),
+            arm(
+                "hint without regressor, then frozen",
+                "direct-frozen",
+                direct,
+                frozen,
+                after="hint, then frozen",
+                change="no regressor (frozen)",
+            ),
+            arm(
+                "hint without regressor, then free",
+                "direct-free",
+                direct,
+                free,
+                after="hint, then free",
+                change="no regressor (free)",
+            ),
         ),
         seeds=(0, 1, 2),
         teachers=(Arm(name="teacher", run=teacher, published=0.8709),),

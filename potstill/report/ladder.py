@@ -1,0 +1,119 @@
+"""The ablation ladder: arms that each differ in one thing from another arm, with the verdict on that thing alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from potstill.report.figures import Difference, Marks, against
+from potstill.report.plate import Plate
+from potstill.report.power import FEWEST
+from potstill.report.rows import Row, paired
+from potstill.report.tables import DASH, Lines
+from potstill.report.verdict import Verdict, verdicts
+from potstill.report.words import interval, measured, probability, seeds
+
+
+@dataclass(frozen=True)
+class Rung:
+    """An arm of the ladder.
+
+    Attributes:
+        row: The arm.
+        before: The one that it changes; None where the ladder begins, or that arm has no finished run.
+        depth: How many changes lie below it.
+        values: Differences in test accuracy, seed by seed over the seeds of both, as fractions.
+        verdict: The verdict on them.
+    """
+
+    row: Row
+    before: Row | None
+    depth: int
+    values: tuple[float, ...] = ()
+    verdict: Verdict | None = None
+
+
+def ladder(table: Sequence[Row], margin: float | None) -> tuple[Rung, ...]:
+    """The rungs, each below the one that it changes; nothing where no arm names another.
+
+    The verdicts on all rungs are decided together (Holm), apart from those against the first arm.
+    """
+    arms = {row.arm: row for row in table}
+    named = {row.after for row in table if row.after is not None}
+    if not named:
+        return ()
+    found: list[Rung] = []
+
+    def climb(row: Row, depth: int) -> None:
+        # A file may say that two arms change each other: each is shown once.
+        if any(rung.row is row for rung in found):
+            return
+        before = None if row.after is None else arms.get(row.after)
+        difference = None if before is None else paired(row, before)
+        found.append(Rung(row, before, depth, () if difference is None else difference.values))
+        for other in table:
+            if other.after == row.arm:
+                climb(other, depth + 1)
+
+    for row in table:
+        if (row.after is None and row.arm in named) or (row.after is not None and row.after not in arms):
+            climb(row, 0)
+    for row in table:
+        if row.after is not None:
+            climb(row, 1)
+    return tuple(found) if margin is None else _judged(found, margin)
+
+
+def _judged(found: Sequence[Rung], margin: float) -> tuple[Rung, ...]:
+    steps = [rung for rung in found if rung.before is not None]
+    words = verdicts([step.values for step in steps], margin)
+    decided = dict(zip([step.row.arm for step in steps], words, strict=True))
+    return tuple(replace(rung, verdict=decided.get(rung.row.arm)) for rung in found)
+
+
+def plate(name: str, rungs: Sequence[Rung], marks: Marks) -> Plate | None:
+    """What each change gives; None without a verdict."""
+    judged = [
+        Difference(rung.row.change, marks[rung.row.arm], rung.values, rung.verdict)
+        for rung in rungs
+        if rung.verdict is not None and rung.verdict.n >= FEWEST
+    ]
+    return against(name, "What each change gives", judged) if judged else None
+
+
+def lines(rungs: Sequence[Rung]) -> Lines:
+    """The ladder as a table."""
+    heads = (
+        "change", "arm", "compared with", "verdict", "test accuracy, %", "difference, points", "p, Holm", "n needed",
+    )  # fmt: skip
+    cells = tuple(_line(rung) for rung in rungs)
+    kept = [place for place in range(len(heads)) if place in (0, 1, 2, 4) or any(line[place] != DASH for line in cells)]
+    return Lines(
+        "Ablation ladder, one change per row",
+        tuple(heads[place] for place in kept),
+        tuple(tuple(line[place] for place in kept) for line in cells),
+        words=4 if 3 in kept else 3,
+        depths=tuple(rung.depth for rung in rungs),
+        note=note(rungs),
+    )
+
+
+def _line(rung: Rung) -> tuple[str, ...]:
+    found = rung.verdict
+    return (
+        rung.row.change or "start",
+        rung.row.arm,
+        rung.row.after or DASH,
+        DASH if found is None else found.word,
+        measured(rung.row.test_accuracy),
+        (DASH if found is None else interval(found, rung.row.n)) or DASH,
+        DASH if found is None or found.p_adjusted is None else probability(found.p_adjusted),
+        DASH if found is None or found.needed is None else seeds(found.needed),
+    )
+
+
+def note(rungs: Sequence[Rung]) -> str:
+    """How to read it."""
+    steps = [rung for rung in rungs if rung.verdict is not None]
+    text = "Each row changes one thing in the arm that it is compared with."
+    if not steps:
+        return text
+    return f"{text} Verdicts as in the comparison, over the {len(steps)} changes together."

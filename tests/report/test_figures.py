@@ -1,0 +1,150 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from potstill.report import write
+from potstill.report.curves import Curve, _window
+from potstill.report.interval import interval
+from potstill.report.load import gather
+from potstill.report.plate import marks
+from potstill.report.rows import Row, rows
+from potstill.report.settings import response
+from potstill.report.size import front, short, sizes
+
+from .folders import NO_TEACHER, Runs
+
+
+def table(runs: Runs) -> tuple[Row, ...]:
+    (group,) = gather([runs.sweep()]).groups
+    return rows(group)
+
+
+def described(page: Path, name: str) -> str:
+    """What a drawing says to those who cannot see it."""
+    (text,) = re.findall(rf'<desc id="{name}-desc">(.*?)</desc>', page.read_text())
+    return text
+
+
+def test_one_setting_that_varies_is_a_curve_in_its_order(runs: Runs, tmp_path: Path):
+    runs.run("labels", 1, 0.9)
+    for rate in (0.1, 0.001, 0.01):
+        for seed in (1, 2):
+            runs.run(f"lr {rate}", seed, 0.9 + rate / 10 + seed / 1000, settings={"lr": rate, "momentum": 0.9})
+    file = runs.sweep()
+    (group,) = gather([file]).groups
+    found = response(rows(group))
+    assert found is not None
+    assert (found.setting, found.values, found.logarithmic) == ("lr", (0.001, 0.01, 0.1), True)
+    page = write([file], tmp_path / "out")
+    assert described(page, "g1-response") == (
+        "0.001: 90.16 ± .07 % (n = 2); 0.01: 90.25 ± .07 % (n = 2); 0.1: 91.15 ± .07 % (n = 2)."
+    )
+    assert "Dashed: labels. The highest mean is 91.15 ± .07 % (n = 2), at lr 0.1." in page.read_text()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [{"lr": 1}, {"lr": 2}],  # Two points are no curve.
+        [{"lr": 1}, {"lr": 2}, {"lr": 2}],  # Two arms at one place.
+        [{"lr": 1, "t": 1}, {"lr": 2, "t": 2}, {"lr": 3, "t": 1}],
+        [{}, {}, {}],
+    ],
+)
+def test_what_is_no_curve(runs: Runs, settings: list[dict[str, float]]):
+    for place, chosen in enumerate(settings):
+        runs.run(f"arm {place}", 1, 0.9, settings=chosen)
+    assert response(table(runs)) is None
+
+
+def test_settings_that_are_words_stand_side_by_side(runs: Runs, tmp_path: Path):
+    for name in ("sgd", "adam", "lion"):
+        runs.run(name, 1, 0.9, settings={"optimizer": name})
+    found = response(table(runs))
+    assert found is not None
+    assert (found.values, found.places, found.logarithmic) == (("sgd", "adam", "lion"), (0, 1, 2), False)
+
+
+def test_the_interval_is_students():
+    values = [0.91, 0.93, 0.92, 0.95]
+    expected = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    assert interval(values) == pytest.approx(expected)
+    assert interval([0.9]) is None
+
+
+def test_the_front_holds_what_nothing_of_its_size_or_smaller_beats():
+    points = [(10, 0.9), (10, 0.95), (20, 0.94), (20, 0.96), (40, 0.96), (5, 0.5), (80, 0.99)]
+    kept = front(points)
+    assert kept == [(5, 0.5), (10, 0.95), (20, 0.96), (80, 0.99)]
+    for size, value in points:
+        beaten = any(s <= size and v >= value and (s, v) != (size, value) for s, v in points)
+        assert ((size, value) in kept) == (not beaten)
+
+
+def test_size_is_drawn_where_it_tells_arms_apart(runs: Runs, tmp_path: Path):
+    for arm, parameters in (("small", 1000), ("large", 64_000)):
+        for seed in (1, 2):
+            runs.run(arm, seed, 0.9 + parameters / 1e6 + seed / 1000, parameters=parameters)
+    file = runs.sweep()
+    page = write([file], tmp_path / "out")
+    assert described(page, "g1-size") == "small 1 k: 90.25 ± .07 % (n = 2); large 64 k: 96.55 ± .07 % (n = 2)."
+    assert "parameters at inference" in page.read_text()
+
+
+def test_mult_adds_stand_in_where_parameters_are_equal(runs: Runs):
+    runs.run("a", 1, 0.9, mult_adds=10)
+    runs.run("b", 1, 0.9, mult_adds=20)
+    assert sizes(table(runs)) == ("mult-adds", {"a": 10, "b": 20})
+
+
+def test_a_crowd_of_one_size_is_no_figure_of_sizes(runs: Runs):
+    for place in range(13):
+        runs.run(f"arm {place}", 1, 0.9)
+    runs.run("teacher", 1, 0.99, role="teacher", parameters=10**6, **NO_TEACHER)
+    assert sizes(table(runs)) is None
+
+
+@pytest.mark.parametrize(("value", "text"), [(950, "950"), (12730, "12.7 k"), (1_199_882, "1.2 M"), (2.5e9, "2.5 G")])
+def test_counts_on_an_axis(value: float, text: str):
+    assert short(value) == text
+
+
+def test_an_arm_has_one_mark_in_all_figures(runs: Runs, tmp_path: Path):
+    for place in range(9):
+        for seed in (1, 2, 3):
+            runs.run(f"arm {place}", seed, 0.9 + place / 1000 + seed / 10000)
+    found = marks(arms := table(runs))
+    assert [row.arm for row in arms if found[row.arm].place is not None] == [f"arm {k}" for k in (0, 4, 5, 6, 7, 8)]
+    assert sorted(mark.place for mark in found.values() if mark.place is not None) == list(range(6))
+
+
+def test_early_epochs_lie_outside_where_they_would_press_the_later_ones_together():
+    early = np.concatenate([np.full(4, 0.1), np.linspace(0.7, 0.8, 16)])
+    window = _window([Curve(1, early)], 100)
+    assert window is not None
+    assert 69 < window[0] < 71
+    assert 80 < window[1] < 81
+    assert _window([Curve(1, np.linspace(0.6, 0.8, 20))], 100) is None
+    assert _window([], 100) is None
+
+
+def test_losses_have_a_drawing_per_stage_and_a_colour_per_term(runs: Runs, tmp_path: Path):
+    runs.run("labels", 1, 0.9)
+    runs.run("hinted", 1, 0.9, terms=("hint", "kd"), stages=("hint", "kd"))
+    page = write([runs.sweep()], tmp_path / "out").read_text()
+    assert re.findall(r'<title id="g1-loss[^"]*">(.*?)</title>', page) == [
+        "labels: loss by epoch",
+        "hinted · hint: loss by epoch",
+        "hinted · kd: loss by epoch",
+    ]
+    first, second = (re.search(rf"<svg [^>]*g1-loss-1-{k}-title.*?</svg>", page, re.S) for k in (0, 1))
+    assert first is not None
+    assert second is not None
+    epochs = [re.findall(r">(\d+)</text>", found.group()) for found in (first, second)]
+    assert max(map(int, epochs[0])) == 5
+    assert min(map(int, epochs[1])) == 6
+    legends = [re.findall(r">(objective|hint|kd)</text>", found.group()) for found in (first, second)]
+    assert legends == [["objective", "hint", "kd"]] * 2
