@@ -16,6 +16,7 @@ usage: potstill VERB ...
 Knowledge distillation for image classifiers: train, compare, report.
 
   run RECIPE [flags]      train every arm and seed of a recipe; started again, it continues
+  tune RECIPE [flags]     the values of a recipe's flags that are best on its validation images
   show RECIPE [flags]     the plan of a recipe: runs, sizes, steps, what it will use, about how long
   list [--json]           recipes, methods, models and data sets
   report RUNS... [flags]  tables and figures from run folders, as HTML, Markdown, CSV and LaTeX
@@ -62,10 +63,11 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _verbs() -> dict[str, Callable[[list[str]], int]]:
-    from potstill import commands, evidence, looking
+    from potstill import commands, evidence, looking, tuning
 
     return {
         "run": commands.run,
+        "tune": tuning.tune,
         "show": commands.show,
         "list": commands.catalogue,
         "report": commands.report,

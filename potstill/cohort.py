@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,16 @@ class Conditions:
         teacher_at_least: Accuracy below which a teacher is refused; None asks only for better than chance.
         checkpoint_seconds: Least time between two checkpoints.
         environment: What `env.json` shall say beside the machine: commit, command.
+        go_on: Asked after each epoch of a run but its last: the run, its finished epochs, and what the epoch measured
+            on the validation split. A run that shall not go on is left as it stands, unfinished, with a checkpoint. It
+            is asked in this process, which then trains every cohort itself. None lets all go on.
     """
 
     runs_dir: Path = Path("runs")
     teacher_at_least: float | None = None
     checkpoint_seconds: float = 30.0
     environment: Mapping[str, Any]
+    go_on: Callable[[Run, int, Mapping[str, Any] | None], bool] | None = None
 
 
 def train(runs: Sequence[Run], machine: Machine, conditions: Conditions, display: Display) -> list[Path]:
@@ -81,6 +85,7 @@ class _Cohort:
         self._first = first
         self._display = display
         self._pause = conditions.checkpoint_seconds
+        self._go_on = conditions.go_on
         self._resident = ranks.after_leader(lambda: load(first.data, machine.device))
         self._draw = Draw(self._resident, first.data, first.seed, first.batch_size)
         around = Surroundings(conditions.runs_dir, self._resident, machine, self._draw.walk)
@@ -144,6 +149,13 @@ class _Cohort:
         self._share_time(active)
         for training, sums in zip(active, judged, strict=True):
             training.end_epoch(sums)
+            if self._is_given_up(training):
+                training.leave()
+
+    def _is_given_up(self, training: Training) -> bool:
+        """Whether a run that has not ended shall not go on."""
+        asked = None if training.done else self._go_on
+        return asked is not None and not asked(training.run, training.at.epoch, training.validation)
 
     def _save_when_due(self, active: Sequence[Training]) -> None:
         if ranks.leads() and time.monotonic() - self._saved >= self._pause:
