@@ -9,7 +9,20 @@ from typing import Annotated, Any, get_origin, get_type_hints
 
 import griffe
 
-from potstill import catalogue, cli, commands, data, evidence, looking, machine, methods, models, recipes, record
+from potstill import (
+    caching,
+    catalogue,
+    cli,
+    commands,
+    data,
+    evidence,
+    looking,
+    machine,
+    methods,
+    models,
+    recipes,
+    record,
+)
 from potstill.term import Term
 
 MARKER = re.compile(r"<!-- table: ([a-z-]+) -->")
@@ -153,6 +166,7 @@ def _usage() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "usage": _usage,
     "flags": lambda: _flags(commands.Flags),
+    "cache-flags": lambda: _flags(caching.Cache),
     "report-flags": lambda: _flags(commands.Report),
     "analyze-flags": lambda: _flags(looking.Analyze),
     "compare-flags": lambda: _flags(evidence.Compare),

@@ -21,6 +21,7 @@ from potstill.optim import Cosine, Optimizer, Schedule
 from potstill.record import Record, folder_of
 from potstill.run import Run, fingerprint, result_of
 from potstill.stage import Stage
+from potstill.store import size_of
 from potstill.sweep import provenance
 from potstill.teacher import Given, Teacher
 from potstill.term import Term
@@ -59,6 +60,7 @@ def distill(
     runs_dir: str | Path | None = None,
     name: str = "distill",
     teacher_at_least: float | None = None,
+    store: str = "10GiB",
     quiet: bool = False,
 ) -> Result:
     """Train a student with a teacher's help; called again with the same arguments, it continues or does nothing.
@@ -80,6 +82,7 @@ def distill(
         runs_dir: Where the run folder is made; "runs" if not said.
         name: A label for the run folder.
         teacher_at_least: Accuracy below which the teacher is refused; otherwise it must only beat chance.
+        store: Disk space for what teachers say, kept for later runs (see `--store` of the command line); or "off".
         quiet: Print nothing.
 
     Raises:
@@ -106,7 +109,10 @@ def distill(
     )
     place = Path("runs" if runs_dir is None else runs_dir)
     conditions = Conditions(
-        runs_dir=place, teacher_at_least=teacher_at_least, environment=provenance("potstill.distill")
+        runs_dir=place,
+        teacher_at_least=teacher_at_least,
+        store=size_of(store),
+        environment=provenance("potstill.distill"),
     )
     display = for_terminal(quiet)
     with _undisturbed():

@@ -18,6 +18,9 @@ Knowledge distillation for image classifiers: train, compare, report.
   run RECIPE [flags]      train every arm and seed of a recipe; started again, it continues
   tune RECIPE [flags]     the values of a recipe's flags that are best on its validation images
   show RECIPE [flags]     the plan of a recipe: runs, sizes, steps, what it will use, about how long
+  cache RECIPE [flags]    what a recipe's teachers will be asked, computed and stored ahead
+  cache --list            the stores: what they hold, their size, and whether they are still their teachers' answers
+  cache --drop KEY        remove one
   list [--json]           recipes, methods, models and data sets
   report RUNS... [flags]  tables and figures from run folders, as HTML, Markdown, CSV and LaTeX
   analyze RUNS... [flags] looks again at finished runs, so that their report shows images and layers too
@@ -63,12 +66,13 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _verbs() -> dict[str, Callable[[list[str]], int]]:
-    from potstill import commands, evidence, looking, tuning
+    from potstill import caching, commands, evidence, looking, tuning
 
     return {
         "run": commands.run,
         "tune": tuning.tune,
         "show": commands.show,
+        "cache": caching.cache,
         "list": commands.catalogue,
         "report": commands.report,
         "analyze": looking.analyze,

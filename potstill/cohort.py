@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from potstill import ranks, record
-from potstill.data import Draw, Split, load
+from potstill.data import Draw, Resident, Split, content, load
 from potstill.display import Display
 from potstill.errors import UserError
 from potstill.gate import gate
 from potstill.machine import Machine
 from potstill.run import Run, fingerprint
-from potstill.source import chunks
+from potstill.source import Source, chunks
+from potstill.store import LIMIT, Storage
 from potstill.teacher import Surroundings, opened
 from potstill.training import Judged, Training
 from potstill.types import Batch, Trace
@@ -28,6 +29,7 @@ class Conditions:
         runs_dir: Where run folders are.
         teacher_at_least: Accuracy below which a teacher is refused; None asks only for better than chance.
         checkpoint_seconds: Least time between two checkpoints.
+        store: Bytes that the teachers' stores may take together; 0 for no store.
         environment: What `env.json` shall say beside the machine: commit, command.
         go_on: Asked after each epoch of a run but its last: the run, its finished epochs, and what the epoch measured
             on the validation split. A run that shall not go on is left as it stands, unfinished, with a checkpoint. It
@@ -37,6 +39,7 @@ class Conditions:
     runs_dir: Path = Path("runs")
     teacher_at_least: float | None = None
     checkpoint_seconds: float = 30.0
+    store: int = LIMIT
     environment: Mapping[str, Any]
     go_on: Callable[[Run, int, Mapping[str, Any] | None], bool] | None = None
 
@@ -70,6 +73,19 @@ def train(runs: Sequence[Run], machine: Machine, conditions: Conditions, display
     return folders
 
 
+def set_up(
+    run: Run, epochs: int, machine: Machine, conditions: Conditions, display: Display
+) -> tuple[Resident, Draw, Source | None]:
+    """The data of a run, how it is drawn for so many epochs, and the outside teacher at work on it."""
+    resident = ranks.after_leader(lambda: load(run.data, machine.device))
+    draw = Draw(resident, run.data, run.seed, run.batch_size)
+    storage = None
+    if conditions.store and ranks.count() == 1:  # Of several, one could find rows that another still misses.
+        turns = draw.turns(epochs - 1)[-1] + 1
+        storage = Storage(conditions.runs_dir / record.STORES, conditions.store, content(run.data), turns, display.line)
+    return resident, draw, opened(run.teacher, Surroundings(conditions.runs_dir, resident, machine, draw.walk, storage))
+
+
 def is_finished(folder: Path) -> bool:
     """Whether a run folder holds a whole result."""
     return record.read_json(folder / "result.json") is not None
@@ -86,10 +102,8 @@ class _Cohort:
         self._display = display
         self._pause = conditions.checkpoint_seconds
         self._go_on = conditions.go_on
-        self._resident = ranks.after_leader(lambda: load(first.data, machine.device))
-        self._draw = Draw(self._resident, first.data, first.seed, first.batch_size)
-        around = Surroundings(conditions.runs_dir, self._resident, machine, self._draw.walk)
-        self._source = opened(first.teacher, around)
+        longest = max(run.epochs for run, _ in due)
+        self._resident, self._draw, self._source = set_up(first, longest, machine, conditions, display)
         steps = self._draw.steps
         self._trainings = [Training(run, folder, self._resident, self._source, machine, steps) for run, folder in due]
         if steps == 0:

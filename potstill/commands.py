@@ -46,18 +46,15 @@ class List:
 def run(words: list[str]) -> int:
     """`potstill run RECIPE`: train it."""
     name, recipe, given, flags = parse("run", words)
-    from potstill.cohort import Conditions
     from potstill.display import for_terminal
     from potstill.execution import check, execute
     from potstill.record import make_folder
-    from potstill.sweep import provenance, unfinished, write_sweep
+    from potstill.sweep import unfinished, write_sweep
 
     sweep = planned(recipe, given, flags)
-    wanted, jobs = choices(flags), _number("jobs", flags.jobs)
+    wanted, jobs = choices(flags), number("jobs", flags.jobs)
     command = shlex.join(["potstill", "run", *without(["--runs-dir"], words)])
-    conditions = Conditions(
-        runs_dir=flags.runs_dir, teacher_at_least=share(flags.teacher_at_least), environment=provenance(command)
-    )
+    around = conditions(command, flags)
     runs = [member.run for member in sweep.members()]
     check(runs, wanted, flags.runs_dir, jobs)
     make_folder(flags.runs_dir)
@@ -69,7 +66,7 @@ def run(words: list[str]) -> int:
             f"All {len(runs)} runs are finished already; delete their folders in {flags.runs_dir} to run again."
         )
     try:
-        failures = execute(runs, wanted, conditions, display, jobs)
+        failures = execute(runs, wanted, around, display, jobs)
     finally:
         display.close()
     display.line(f"potstill report {path}")
@@ -149,7 +146,7 @@ def planned(recipe: recipes.Recipe, given: dict[str, Any], flags: Flags) -> Any:
     if flags.views in ("shared", "per-seed"):
         sweep = sweep.each(lambda run: replace(run, data=replace(run.data, sharing=flags.views)))
     elif flags.views is not None:
-        views = _number("views", flags.views, 'expected "shared", "per-seed", or a whole number ≥ 1')
+        views = number("views", flags.views, 'expected "shared", "per-seed", or a whole number ≥ 1')
         sweep = sweep.each(lambda run: replace(run, data=replace(run.data, views=views)))
     if flags.companion is not None:
         sweep = sweep.each(lambda run: replace(run, data=replace(run.data, companion=flags.companion)))
@@ -160,11 +157,25 @@ def planned(recipe: recipes.Recipe, given: dict[str, Any], flags: Flags) -> Any:
     return sweep
 
 
+def conditions(command: str, flags: Flags) -> Any:
+    """What the flags say of where and how runs are written."""
+    from potstill.cohort import Conditions
+    from potstill.store import size_of
+    from potstill.sweep import provenance
+
+    return Conditions(
+        runs_dir=flags.runs_dir,
+        teacher_at_least=_share(flags.teacher_at_least),
+        store=size_of(flags.store),
+        environment=provenance(command),
+    )
+
+
 def choices(flags: Flags) -> Any:
     """What the flags ask of the machine."""
     from potstill.machine import Choices
 
-    threads, devices = _number("threads", flags.threads), _number("devices", flags.devices)
+    threads, devices = number("threads", flags.threads), number("devices", flags.devices)
     return Choices(device=flags.device, threads=threads, compile=flags.compile, devices=devices)
 
 
@@ -181,7 +192,7 @@ def without(flags: Collection[str], words: Sequence[str]) -> list[str]:
     return kept
 
 
-def _number(flag: str, text: str, expected: str = "expected a whole number ≥ 1, or auto") -> int | None:
+def number(flag: str, text: str, expected: str = "expected a whole number ≥ 1, or auto") -> int | None:
     """A whole number ≥ 1, or None for "auto" where that is expected."""
     if text == "auto" and text in expected:
         return None
@@ -190,12 +201,7 @@ def _number(flag: str, text: str, expected: str = "expected a whole number ≥ 1
     return int(text)
 
 
-def share(accuracy: float | None) -> float | None:
-    """What `--teacher-at-least` asks for.
-
-    Raises:
-        UserError: it is no fraction.
-    """
+def _share(accuracy: float | None) -> float | None:
     if accuracy is not None and not 0 <= accuracy <= 1:
         raise UserError(f"--teacher-at-least is {accuracy:g}; expected a fraction from 0 to 1, such as 0.95.")
     return accuracy

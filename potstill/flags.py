@@ -32,6 +32,8 @@ class Flags:
         compile: Whether networks are compiled; "auto" does on CUDA.
         jobs: Cohorts trained side by side, or "auto": as many as cores where one thread serves a cohort.
         teacher_at_least: Refuse a teacher of lower accuracy, a fraction.
+        store: Disk space for what teachers say, kept for later runs: of all stores in the folder of runs together, and
+            at most half of what is free; or "off".
         quiet: Print nothing but mistakes.
     """
 
@@ -50,6 +52,7 @@ class Flags:
     compile: Literal["auto", "on", "off"] = "auto"
     jobs: str = "auto"
     teacher_at_least: float | None = None
+    store: str = "10GiB"
     quiet: bool = False
 
 

@@ -30,7 +30,7 @@ def describe(recipe: str, sweep: Sweep, choices: Choices, runs_dir: Path) -> str
     check(runs, choices, runs_dir)
     seeds = f"seed {sweep.seeds[0]}" if len(sweep.seeds) == 1 else f"seeds {sweep.seeds[0]}…{sweep.seeds[-1]}"
     lines = [f"{recipe}: {_count(len(sweep.arms), 'arm')}, {seeds}", ""]
-    lines += _table(
+    lines += table(
         ("arm", "student", "parameters", "mult-adds", "epochs", "steps", "terms"),
         [_row(arm.name, arm.run) for arm in (*sweep.teachers, *sweep.arms)],
     )
@@ -111,7 +111,8 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines whose cells stand below one another."""
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)

@@ -18,7 +18,7 @@ from potstill.models import Network, build
 from potstill.reading import Reading
 from potstill.reuse import reuse
 from potstill.seeds import fold
-from potstill.source import Live, Source
+from potstill.source import Source
 from potstill.stage import Stage
 from potstill.teacher import Surroundings, Teacher
 
@@ -178,7 +178,7 @@ class ResultOf(Teacher):
 
     def open(self, around: Surroundings) -> Source:
         """The network at work."""
-        return Live(self.load(around.runs_dir), around.resident, around.machine, around.walk, self.reading)
+        return around.live(self.run.name, self.load(around.runs_dir), self.reading)
 
 
 def result_of(run: Run) -> ResultOf:

@@ -19,6 +19,7 @@ from potstill.machine import Machine
 from potstill.models import Network, build
 from potstill.reading import Reading
 from potstill.source import Live, Source
+from potstill.store import Storage
 
 if TYPE_CHECKING:
     from potstill.run import Run
@@ -32,12 +33,27 @@ class Surroundings(NamedTuple):
         resident: The data.
         machine: What it runs on.
         walk: Each image's walk through its views; None without augmentation.
+        storage: Where what networks say is stored; None for nowhere.
     """
 
     runs_dir: Path | None
     resident: Resident
     machine: Machine
     walk: Views | None
+    storage: Storage | None = None
+
+    def live(self, label: str, network: nn.Module, reading: Reading | None = None) -> Live:
+        """A network at work in them, with the store of what it said before.
+
+        Args:
+            label: What the store is called.
+            network: The network, on the CPU.
+            reading: How it reads images and names classes.
+        """
+        store = None
+        if self.storage is not None:
+            store = self.storage.open(label, network, reading, self.resident, self.machine)
+        return Live(network, self.resident, self.machine, self.walk, reading, store)
 
 
 @dataclass(frozen=True)
@@ -88,7 +104,8 @@ class Teacher(abc.ABC):
 
     def open(self, around: Surroundings) -> Source:
         """The teacher at work, where it is an outside one."""
-        return Live(self.load(around.runs_dir), around.resident, around.machine, around.walk)
+        network = self.load(around.runs_dir)
+        return around.live(self.networks[0].name, network)
 
     def accompany(self, student: nn.Module, resident: Resident) -> Inside | None:
         """The teacher at work, where it is an inside one with a state of its own."""
@@ -127,4 +144,4 @@ class Given(Teacher):
 
     def open(self, around: Surroundings) -> Source:
         """The network at work."""
-        return Live(self.load(around.runs_dir), around.resident, around.machine, around.walk, self.reading)
+        return around.live(self.given.name, self.load(around.runs_dir), self.reading)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from potstill import recipes
-from potstill.commands import choices, parse, planned, share, title, without
+from potstill.commands import choices, conditions, parse, planned, title, without
 from potstill.errors import RunFailed, UserError
 from potstill.flags import Flags, command_of
 from potstill.ranges import Range, read
@@ -51,13 +51,11 @@ def tune(words: list[str]) -> int:
     label = recipes.label(name)
     ranges = _ranges(name, recipe, flags.over)
     _check(flags)
-    from potstill.cohort import Conditions
     from potstill.display import for_terminal
     from potstill.execution import check
     from potstill.question import ask
     from potstill.record import make_folder
     from potstill.seeking import seek
-    from potstill.sweep import provenance
 
     start = {one.name: given.get(one.name, getattr(flags, one.name, None)) for one in ranges}
     question = ask(label, ranges, start, _planning(recipe, given, flags), flags.arm)
@@ -65,14 +63,11 @@ def tune(words: list[str]) -> int:
     check(question.runs(start), wanted, flags.runs_dir)
     make_folder(flags.runs_dir)
     told = _Told(question, flags, title(recipe, name), words)
-    environment = provenance(told.command)
-    conditions = Conditions(
-        runs_dir=flags.runs_dir, teacher_at_least=share(flags.teacher_at_least), environment=environment
-    )
+    around = conditions(told.command, flags)
     display = for_terminal(flags.quiet)
     study = told.open()
     try:
-        seek(question, study, flags.trials, wanted, conditions, display, lambda outcome: told.after(outcome, display))
+        seek(question, study, flags.trials, wanted, around, display, lambda outcome: told.after(outcome, display))
         told.end(display)
     finally:
         display.close()

@@ -7,6 +7,7 @@ child for each task: a real process, a real SIGKILL, without the seconds that an
 import itertools
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -48,7 +49,8 @@ class Nursery:
             kill: One of `MOMENTS`; empty for none.
             at: Which of its kind: a step, an epoch, a stage, the how-manieth write.
             pause: Seconds between checkpoints.
-            more: `ticks`: the clock goes by one second each time it is read; `compile`: compiled networks.
+            more: `ticks`: the clock goes by one second each time it is read; `compile`: compiled networks; `store`:
+                bytes for what teachers say; `largest`: bytes of the largest file that can be written.
         """
         assert self._process.stdin
         assert self._process.stdout
@@ -143,8 +145,22 @@ def _writing(name: str, half: bool) -> Callable[[int], None]:
     return install
 
 
+def _in_store(at: int) -> None:
+    """When a part of what the `at`-th write brings to a teacher's store is written."""
+    whole, count = os.pwrite, itertools.count(1)
+
+    def pwrite(file: int, payload: Any, offset: int) -> int:
+        if next(count) == at:
+            whole(file, payload[: len(payload) * 2 // 3], offset)
+            _end()
+        return whole(file, payload, offset)
+
+    os.pwrite = pwrite
+
+
 MOMENTS: dict[str, Callable[[int], None]] = {
     "step": _in_epoch,
+    "store": _in_store,
     "epoch": _after_line,
     "line": _in_line,
     "stage": _at_stage,
@@ -163,10 +179,16 @@ def _train(task: dict[str, Any]) -> None:
 
     if task["kill"]:
         MOMENTS[task["kill"]](task["at"])
+    if task.get("largest"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (task["largest"], resource.RLIM_INFINITY))
     if task.get("ticks"):
         cohort.time = SimpleNamespace(monotonic=itertools.count().__next__)
     tiny.train_in(
-        Path(task["runs_dir"]), tiny.CASES[task["case"]](), pause=task["pause"], compile=task.get("compile", False)
+        Path(task["runs_dir"]),
+        tiny.CASES[task["case"]](),
+        pause=task["pause"],
+        compile=task.get("compile", False),
+        store=task.get("store", 0),
     )
 
 

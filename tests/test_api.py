@@ -217,3 +217,20 @@ def test_data_with_a_validation_split_keeps_the_best(runs_dir: Path):
     result = plainly(mine(), runs_dir, data=data)
     assert result.metrics["best_validation_epoch"] in (1, 2)
     assert read_weights(result.folder / "best.safetensors").keys() == mine().state_dict().keys()
+
+
+def test_what_a_teacher_said_is_kept_for_the_next_call(tmp_path: Path):
+    for store, files in (("off", 0), ("1MiB", 2)):
+        for seed in (0, 1):
+            place = tmp_path / store
+            distill(
+                tiny.convolutional(),
+                tiny.linear_teacher(),
+                tiny.data(validation=0),
+                epochs=1,
+                seed=seed,
+                runs_dir=place,
+                store=store,
+                quiet=True,
+            )
+        assert len(list(place.glob("store/*/t*.rows"))) == files + (files > 0)

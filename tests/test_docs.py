@@ -106,7 +106,7 @@ def try_line(line: str) -> None:
     if words[0] == "plan" and tyro.cli(evidence.Plan, args=words[1:]).spread is None:
         check_sweep_names(report(["report", *(word for word in words[1:] if word.endswith(".json"))]))
         return
-    if words[0] == "run":
+    if words[0] in ("run", "cache") and not words[1].startswith("-"):
         digits = words[1].startswith("digits:")
         words = [*words, "--epochs", "1", *seeds(words)] if digits else ["show", *words[1:]]
     assert cli.main(words) == 0, line

@@ -138,10 +138,11 @@ def labels_only(epochs: int = 2, optimizer: Optimizer = SGD, **fields: Any) -> S
     return Stage(terms=(Labels(),), epochs=epochs, optimizer=optimizer, **fields)
 
 
-def conditions(runs_dir: Path, pause: float = 1e9, teacher_at_least: float | None = None) -> Conditions:
-    """Around the cohort: by default no checkpoint is written."""
+def conditions(runs_dir: Path, pause: float = 1e9, teacher_at_least: float | None = None, store: int = 0) -> Conditions:
+    """Around the cohort: by default no checkpoint is written, and nothing that a teacher says."""
     return Conditions(
         runs_dir=runs_dir,
+        store=store,
         checkpoint_seconds=pause,
         teacher_at_least=teacher_at_least,
         environment={"command": "test", "commit": None},
@@ -149,12 +150,17 @@ def conditions(runs_dir: Path, pause: float = 1e9, teacher_at_least: float | Non
 
 
 def train_in(
-    runs_dir: Path, runs: Sequence[Run], pause: float = 1e9, compile: bool = False, display: Display | None = None
+    runs_dir: Path,
+    runs: Sequence[Run],
+    pause: float = 1e9,
+    compile: bool = False,
+    display: Display | None = None,
+    store: int = 0,
 ) -> list[Path]:
     """Train a cohort on one thread."""
     precision = "bf16" if runs[0].precision == "bf16" else "fp32"
     machine = Machine(precision=precision, compile=compile)
-    return train(runs, machine, conditions(runs_dir, pause), display or Silent())
+    return train(runs, machine, conditions(runs_dir, pause, store=store), display or Silent())
 
 
 OPTIMIZERS = {
@@ -202,6 +208,12 @@ def augmented() -> list[Run]:
     return [run("augmented", data=data(augment=CropFlip(padding=1), sharing="per-seed"))]
 
 
+def stored() -> list[Run]:
+    """Views that all seeds share, of so many images that the teacher is asked about them in three chunks."""
+    some = replace(data(train=1300, augment=CropFlip(padding=1)), views=3)
+    return [run("stored", data=some, batch_size=130, stages=[Stage(terms=(KD(),), epochs=4, optimizer=SGD)])]
+
+
 def _taught(name: str, by: Teacher, *terms: Term, **fields: Any) -> list[Run]:
     """Two stages of two epochs with a teacher of another kind."""
     stages = [Stage(terms=(Labels(), *terms), epochs=2, optimizer=SGD, name=name) for name in ("one", "two")]
@@ -235,6 +247,7 @@ CASES: dict[str, Callable[[], list[Run]]] = {
     **{name: (lambda name=name: _case(name)) for name in MATRIX},
     "unlike": unlike,
     "augmented": augmented,
+    "stored": stored,
     **TAUGHT,
 }
 

@@ -6,7 +6,9 @@ from potstill.data.augment import CropFlip as CropFlip
 from potstill.data.augment import Warp as Warp
 from potstill.data.draw import Draw as Draw
 from potstill.data.draw import views_at as views_at
+from potstill.data.order import SHARED as SHARED
 from potstill.data.order import Views as Views
+from potstill.data.order import mix as mix
 from potstill.data.order import rows as rows
 from potstill.data.resident import Resident as Resident
 from potstill.data.resident import Split as Split

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from potstill.data.order import Views, rows
+from potstill.data.order import SHARED, Views, rows
 from potstill.data.resident import Resident, Split
 from potstill.data.spec import Data
 from potstill.seeds import fold
@@ -28,7 +28,7 @@ class Draw:
         self._companion = data.companion
         self._seed = seed
         self._batch_size = batch_size
-        key = fold(0 if data.sharing == "shared" else seed, "views")
+        key = SHARED if data.sharing == "shared" else fold(seed, "views")
         self.walk = None if resident.augment is None else Views(key, resident.available, data.views)
         whole, rest = divmod(len(resident.train), batch_size)
         self.steps = whole + (rest > 1)

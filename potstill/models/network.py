@@ -78,10 +78,10 @@ class Network:
         name = type(module).__name__
         if any(is_lazy(parameter) for parameter in module.parameters()):
             raise UserError(f"{name} has lazy parameters without a shape; run it once on a batch before giving it.")
-        return cls(name, classes, channels, module=copy.deepcopy(module), initial=_fingerprint(module))
+        return cls(name, classes, channels, module=copy.deepcopy(module), initial=identity_of(module))
 
 
-def _fingerprint(module: nn.Module) -> str:
+def identity_of(module: nn.Module) -> str:
     """32 hexadecimal digits from a module's structure, its weights and buffers, and its classes' sources."""
     digest = hashlib.blake2b(repr(module).encode(), digest_size=16)
     for name, tensor in module.state_dict().items():

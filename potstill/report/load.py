@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from potstill.errors import UserError
-from potstill.record import Json, Record, check_format, folder_of, read, read_json
+from potstill.record import STORES, Json, Record, check_format, folder_of, read, read_json
 from potstill.report.outcome import Outcome, outcome
 
 SWEEP = ".sweep.json"
@@ -101,7 +101,7 @@ def _look(path: Path, sweeps: dict[Path, Json], folders: dict[Path, None], notic
         folders[path] = None
     else:
         files = sorted(path.glob(f"*{SWEEP}"))
-        inner = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
+        inner = [each for each in sorted(path.iterdir()) if each.is_dir() and not _is_passed_over(each.name)]
         if not files and not inner:
             raise UserError(
                 f"{path} holds neither a sweep file nor a run folder; name the folder that your runs are in."
@@ -112,6 +112,10 @@ def _look(path: Path, sweeps: dict[Path, Json], folders: dict[Path, None], notic
                 sweeps[file] = _read_sweep(file)
             except UserError as error:
                 notices.append(Notice(file.name, _said(error, file)))
+
+
+def _is_passed_over(name: str) -> bool:
+    return name.startswith(".") or name == STORES
 
 
 def _read_sweep(path: Path) -> Json:

@@ -20,7 +20,7 @@ MISTAKES: dict[str, tuple[Sequence[str], str]] = {
     "verb": (("rn",), "There is no verb 'rn'; did you mean 'run'?"),
     "far verb": (
         ("train",),
-        "There is no verb 'train'; expected one of run, show, list, report, analyze, compare, plan.",
+        "There is no verb 'train'; expected one of run, show, cache, list, report, analyze, compare, plan.",
     ),
     "no recipe": (("run",), "No recipe was named; write `potstill run RECIPE`, with one of cifar10:fitnets, "),
     "no recipe, a flag": (("show", "--seed", "1"), "No recipe was named; write `potstill show RECIPE`, with one of "),
@@ -102,6 +102,23 @@ MISTAKES: dict[str, tuple[Sequence[str], str]] = {
         ("run", "mine.py:right", "--runs-dir", "/proc/runs"),
         "/proc/runs cannot be made (No such file or directory); name a place that can be written.",
     ),
+    "store": ((*RUN, "--store", "10"), "--store is '10'; expected a size such as 10GiB or 500MiB, or off."),
+    "nothing of the stores": (
+        ("cache",),
+        "Nothing was asked of the stores; write `potstill cache RECIPE`, --list, or ",
+    ),
+    "two things of the stores": (
+        ("cache", "--list", "--drop", "x"),
+        "Nothing was asked of the stores; write `potstill",
+    ),
+    "no store of this key": (("cache", "--drop", "x"), "No store in runs/store has the key 'x'; there are no stores."),
+    "a store, off": (("cache", "mine.py:taught", "--store", "off"), "--store is 'off', so there is nothing to fill; "),
+    "a store, two devices": (
+        ("cache", "mine.py:taught", "--devices", "2"),
+        "--devices is 2, but stores are filled and read by one process; leave it out.",
+    ),
+    "a recipe to fill": (("cache", "digits:quickstrt"), "There is no recipe 'digits:quickstrt'; did you mean "),
+    "a tap, ahead": (("cache", "mine.py:wrong_tap"), "tap 'fc9', but Chain has no module 'fc9'"),
     "nothing to report": (("report",), "No runs were named; give a sweep file such as runs/mnist-hinton.sweep.json, "),
     "report of what is not there": (("report", "none"), "none does not exist; name a sweep file, a run folder, or a "),
     "report of an empty folder": (("report", "empty"), "empty holds neither a sweep file nor a run folder; name the "),

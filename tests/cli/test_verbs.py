@@ -93,6 +93,7 @@ def test_a_process_exits_with_the_status_and_its_piped_output_is_plain(place: Pa
         ["show", "mnist:hinton", "--help"],
         ["run", "digits:quickstart", "--temprature", "2"],
         ["run", "digits:quickstrt"],
+        ["cache", "--help"],
         ["report", "--help"],
         ["analyze", "--help"],
         ["report", "runs", "--save", "saved"],

@@ -9,6 +9,7 @@ from typing import Any, Union, get_args, get_origin
 
 import potstill
 from potstill import recipes
+from potstill.caching import Cache
 from potstill.commands import List, Report, command_of, planned
 from potstill.evidence import Compare, Plan
 from potstill.looking import Analyze
@@ -25,7 +26,7 @@ def public() -> list[str]:
 def flags() -> dict[str, dict[str, str]]:
     """The flags of every command with their types and defaults."""
     commands = {f"run {name}": command_of(recipes.find(name)) for name in recipes.names()}
-    fixed = {"list": List, "report": Report, "analyze": Analyze, "compare": Compare, "plan": Plan}
+    fixed = {"cache": Cache, "list": List, "report": Report, "analyze": Analyze, "compare": Compare, "plan": Plan}
     return {verb: _fields(kind) for verb, kind in {**commands, **fixed}.items()}
 
 
