@@ -12,9 +12,6 @@ from potstill.question import Question
 from potstill.ranges import Range, Span
 from potstill.study import Study
 
-TUNE = ".tune.json"
-"""How the name of the file ends."""
-
 STATUS = {
     TrialState.COMPLETE: "finished",
     TrialState.PRUNED: "pruned",
@@ -23,23 +20,24 @@ STATUS = {
 }
 
 
-def write(path: Path, marks: Path, question: Question, study: Study, told: Mapping[str, Any], *, whole: bool) -> None:
+def write(
+    path: Path, question: Question, study: Study, told: Mapping[str, Any], importances: Mapping[str, float]
+) -> None:
     """Put what a study found into a file, beside what other studies found.
 
     Args:
         path: The file.
-        marks: The folder of the marks of those who may write it at the same time.
         question: What was asked.
         study: Its trials.
-        told: What else stands there: title, command, pruner.
-        whole: With importances, which take a second.
+        told: What else stands there: title, command, pruner, and the command that goes on from here.
+        importances: Of what was turned; without any, those that stand there stay.
     """
     found = {**describe(question, study), **told}
-    with alone(marks, "writing"):
-        before = record.read_json(path) or {}
-        others = [one for one in before.get("studies", []) if one["name"] != found["name"]]
-        mine = [one for one in before.get("studies", []) if one["name"] == found["name"]]
-        found["importances"] = study.importances() if whole else mine[0]["importances"] if mine else {}
+    with alone(study.marks, "writing"):
+        before = (record.read_json(path) or {}).get("studies", [])
+        others = [one for one in before if one["name"] != question.name]
+        mine = [one["importances"] for one in before if one["name"] == question.name]
+        found["importances"] = dict(importances) or (mine[0] if mine else {})
         head = {"format": record.FORMAT, "version": __version__, "recipe": question.recipe}
         record.write_json(path, {**head, "studies": [*others, found]})
 

@@ -27,7 +27,7 @@ class Mark:
 
     @contextmanager
     def inherited(self, name: str) -> Generator[bool, None, None]:
-        """Whether another process has died here; until the block ends nobody else is told that it has."""
+        """Whether another process has died here; until the block ends nobody else is told; then its mark is gone."""
         path = self._folder / name
         if not path.exists():  # It works elsewhere, or is done.
             yield False
@@ -39,6 +39,7 @@ class Mark:
                 yield False
                 return
             yield True
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -76,6 +76,7 @@ class Study:
             UserError: the database cannot be opened.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.marks = marks
         self._ranges, self._seed = ranges, seed
         sampler = _Addressed(seed, start if all(one.holds(start[one.name]) for one in ranges) else {})
         with alone(marks, "opening"):  # Two processes at once would both make the tables.

@@ -5,20 +5,15 @@ import itertools
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import tyro
 
 from potstill import recipes
 from potstill.commands import choices, conditions, parse, planned, title, without
-from potstill.errors import RunFailed, UserError
+from potstill.errors import UserError
 from potstill.flags import Flags, command_of
 from potstill.ranges import Range, read
-
-if TYPE_CHECKING:
-    from potstill.question import Question
-    from potstill.seeking import Outcome
-    from potstill.study import Study
 
 LEARNED = ("epochs", "views", "companion")
 """The flags of every recipe that can be tuned: they change what a run learns."""
@@ -51,112 +46,51 @@ def tune(words: list[str]) -> int:
     label = recipes.label(name)
     ranges = _ranges(name, recipe, flags.over)
     _check(flags)
+    from potstill.bulletin import Bulletin
     from potstill.display import for_terminal
     from potstill.execution import check
     from potstill.question import ask
     from potstill.record import make_folder
+    from potstill.report.tuned import TUNE
     from potstill.seeking import seek
+    from potstill.study import Study, pruner
 
     start = {one.name: given.get(one.name, getattr(flags, one.name, None)) for one in ranges}
     question = ask(label, ranges, start, _planning(recipe, given, flags), flags.arm)
+    runs = question.runs(start)
     wanted = choices(flags)
-    check(question.runs(start), wanted, flags.runs_dir)
+    command = shlex.join(["potstill", "tune", *without(["--runs-dir"], words)])
+    around = conditions(command, flags)
+    check(runs, wanted, flags.runs_dir)
     make_folder(flags.runs_dir)
-    told = _Told(question, flags, title(recipe, name), words)
-    around = conditions(told.command, flags)
+    path = flags.runs_dir / f"{label.replace(':', '-')}{TUNE}"
+    study = Study(
+        flags.study or f"sqlite:///{path.resolve().with_suffix('.db')}",
+        question.name,
+        ranges=ranges,
+        start=start,
+        seed=runs[0].seed,
+        pruner=pruner(flags.pruner, runs[0].epochs),
+        marks=flags.runs_dir / ".tune",
+    )
     display = for_terminal(flags.quiet)
-    study = told.open()
+    told = {"title": title(recipe, name), "command": command, "pruner": flags.pruner}
+    bulletin = Bulletin(path, question, study, display, told, lambda values: _ready(words, values))
     try:
-        seek(question, study, flags.trials, wanted, around, display, lambda outcome: told.after(outcome, display))
-        told.end(display)
+        seek(question, study, flags.trials, wanted, around, display, bulletin.after)
+        bulletin.end()
     finally:
         display.close()
         study.close()
     return 0
 
 
-class _Told:
-    """What a person is told of a study, on the terminal and in the file for the report."""
-
-    def __init__(self, question: "Question", flags: Tune, title: str, words: Sequence[str]) -> None:
-        self.command = shlex.join(["potstill", "tune", *without(["--runs-dir"], words)])
-        self._question = question
-        self._flags = flags
-        self._title = title
-        self._words = words
-        self._path = flags.runs_dir / question.recipe.replace(":", "-")
-
-    def open(self) -> "Study":
-        """The study, begun where it was not."""
-        from potstill.study import Study, pruner
-
-        question, flags = self._question, self._flags
-        epochs = question.runs(question.start)[0].epochs
-        self._marks = flags.runs_dir / ".tune"
-        self._study = Study(
-            flags.study or f"sqlite:///{self._path.resolve()}.tune.db",
-            question.name,
-            ranges=question.ranges,
-            start=question.start,
-            seed=question.seeds[0],
-            pruner=pruner(flags.pruner, epochs),
-            marks=self._marks,
-        )
-        return self._study
-
-    def after(self, outcome: "Outcome", display: Any) -> str:
-        """One trial has ended; answers how good the best is."""
-        best = self._study.best()
-        length = f"{outcome.epochs} epoch{'' if outcome.epochs == 1 else 's'}"
-        ends = {
-            "finished": f"{_percent(outcome.accuracy)}",
-            "pruned": f"given up after {length}",
-            "diverged": f"diverged after {length}",
-            "failed": f"failed ({outcome.reason})",
-        }
-        mark = "; the best so far" if best is not None and best.number == outcome.number else ""
-        display.line(f"trial {outcome.number + 1}: {ends[outcome.status]} with {_said(outcome.values)}{mark}")
-        self._write(whole=False)
-        return f"best {_percent(best.value)}" if best is not None else ""
-
-    def end(self, display: Any) -> None:
-        """There are as many trials as were wanted."""
-        self._write(whole=True)
-        trials = self._study.trials()
-        finished = [trial for trial in trials if trial.state.name == "COMPLETE"]
-        away = [trial for trial in trials if trial.state.name == "RUNNING"]
-        elsewhere = f", {len(away)} under way in other processes" if away else ""
-        given_up = f", {count} given up" if (count := len(trials) - len(finished) - len(away)) else ""
-        question = self._question
-        display.line(f"{question.recipe}, {question.arm}: {len(finished)} trials finished{given_up}{elsewhere}.")
-        best = self._study.best()
-        if best is None and not away:
-            raise RunFailed(f"None of {len(trials)} trials finished; try other ranges.")
-        if best is None:
-            return
-        values = question.values(best.params)
-        own = f"; with the values it began with {_percent(finished[0].value)}" if finished[0].number == 0 else ""
-        display.line(f"Best on the validation images: {_percent(best.value)} with {_said(values)}{own}.")
-        if shares := self._study.importances():
-            display.line(f"The differences come from {', '.join(f'{n} ({100 * s:.0f} %)' for n, s in shares.items())}.")
-        display.line(f"potstill report {self._path}.tune.json")
-        display.line(self._ready(values))
-
-    def _write(self, *, whole: bool) -> None:
-        from potstill.findings import TUNE, write
-
-        best = self._study.best()
-        ready = None if best is None else self._ready(self._question.values(best.params))
-        told = {"title": self._title, "command": self.command, "pruner": self._flags.pruner, "ready": ready}
-        path = self._path.with_name(self._path.name + TUNE)
-        write(path, self._marks, self._question, self._study, told, whole=whole)
-
-    def _ready(self, values: Mapping[str, Any]) -> str:
-        """The command that runs the recipe with these values."""
-        own = {f.name for f in fields(Tune)} - {f.name for f in fields(Flags)} | {"seed", "seeds", "jobs", "quiet"}
-        left_out = [f"--{name.replace('_', '-')}" for name in (*own, *values)]
-        kept = without(left_out, [word for word in self._words if word not in ("--quiet", *_switches(values))])
-        return shlex.join(["potstill", "run", *kept, *_words(values)])
+def _ready(words: Sequence[str], values: Mapping[str, Any]) -> str:
+    """The command that runs the recipe with these values, on all its seeds."""
+    own = {f.name for f in fields(Tune)} - {f.name for f in fields(Flags)} | {"seed", "seeds", "jobs"}
+    left_out = [f"--{name.replace('_', '-')}" for name in (*own, *values)]
+    kept = without(left_out, [word for word in words if word not in ("--quiet", *_switches(values))])
+    return shlex.join(["potstill", "run", *kept, *_words(values)])
 
 
 def _planning(recipe: recipes.Recipe, given: dict[str, Any], flags: Tune) -> Any:
@@ -221,11 +155,3 @@ def _switches(values: Mapping[str, Any]) -> list[str]:
     """The words that turn on or off what is tuned."""
     flags = [name.replace("_", "-") for name, value in values.items() if isinstance(value, bool)]
     return [f"--{no}{flag}" for flag in flags for no in ("", "no-")]
-
-
-def _said(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
-
-
-def _percent(accuracy: float | None) -> str:
-    return "–" if accuracy is None else f"{100 * accuracy:.2f} %"

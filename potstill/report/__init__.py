@@ -25,12 +25,13 @@ def write(paths: Sequence[Path], out: Path, save: Path | None = None) -> Path:
     from potstill.report.save import save_tables, table
     from potstill.report.spreadsheet import spreadsheet
     from potstill.report.tables import document
+    from potstill.report.tuning import markdown
 
     report = gather(paths)
     make_folder(out)
     if save is not None:
         save_tables(report.groups, save)
-    write_bytes(out / "report.md", document(report).encode())
+    write_bytes(out / "report.md", "\n".join(filter(None, [document(report), markdown(report.tunings)])).encode())
     write_bytes(out / "report.csv", spreadsheet([table(group) for group in report.groups]).encode())
     write_bytes(out / "report.tex", latex.document(report.groups).encode())
     page = out / "report.html"

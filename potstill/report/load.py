@@ -10,7 +10,9 @@ from typing import Any, cast
 
 from potstill.errors import UserError
 from potstill.record import STORES, Json, Record, check_format, folder_of, read, read_json
+from potstill.report import tuned
 from potstill.report.outcome import Outcome, outcome
+from potstill.report.tuned import TUNE, Tuning
 
 SWEEP = ".sweep.json"
 """How the name of a sweep's file ends."""
@@ -54,10 +56,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Report:
-    """Every group with something to show, and notices that belong to none of them."""
+    """Every group with something to show, notices that belong to none of them, and what tunings found."""
 
     groups: tuple[Group, ...]
     left_out: tuple[Notice, ...]
+    tunings: tuple[Tuning, ...] = ()
 
 
 def gather(paths: Sequence[Path]) -> Report:
@@ -69,10 +72,20 @@ def gather(paths: Sequence[Path]) -> Report:
     sweeps: dict[Path, Json] = {}
     folders: dict[Path, None] = {}
     notices: list[Notice] = []
+    tunings: dict[Path, list[Tuning]] = {}
     for path in paths:
-        _look(path, sweeps, folders, notices)
+        if not path.name.endswith(TUNE):
+            _look(path, sweeps, folders, notices)
+        _tuned(path, tunings, notices)
     groups = [_sweep_group(file, value) for file, value in sweeps.items()]
     named = {folder.resolve() for file, value in sweeps.items() for folder in _folders(file, value)}
+    named |= {
+        (file.parent / name).resolve()
+        for file, found in tunings.items()
+        for one in found
+        for t in one.trials
+        for name in t.runs
+    }
     rest = [folder for folder in folders if folder.resolve() not in named]
     if rest:
         groups.append(_unnamed_group(rest))
@@ -80,9 +93,25 @@ def gather(paths: Sequence[Path]) -> Report:
     for group in groups:
         if not group.entries:
             notices += [replace(n, name=f"{group.recipe}: {n.name}") for n in group.left_out]
-    if not shown:
+    if not shown and not any(tunings.values()):
         raise UserError(_nothing(paths, notices))
-    return Report(shown, tuple(notices))
+    return Report(shown, tuple(notices), tuple(one for found in tunings.values() for one in found))
+
+
+def _tuned(path: Path, tunings: dict[Path, list[Tuning]], notices: list[Notice]) -> None:
+    """The tunings in a file, beside a sweep, or in a folder."""
+    if path.name.endswith(TUNE):
+        if not path.exists():
+            raise UserError(f"{path} does not exist; name a sweep file, a run folder, or a folder of runs.")
+        tunings[path] = tuned.read(path)
+        return
+    beside = path.with_name(path.name.removesuffix(SWEEP) + TUNE)
+    for file in sorted(path.glob(f"*{TUNE}")) if path.is_dir() else [beside]:
+        if file.exists():
+            try:
+                tunings[file] = tuned.read(file)
+            except UserError as error:
+                notices.append(Notice(file.name, _said(error, file)))
 
 
 def _nothing(paths: Sequence[Path], notices: Sequence[Notice]) -> str:

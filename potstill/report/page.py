@@ -16,6 +16,7 @@ from potstill.report.load import Group, Notice, Report
 from potstill.report.rows import Grid, Row, grid, rows
 from potstill.report.save import file_name
 from potstill.report.tables import DASH, EMPTY, Table, comparison, label
+from potstill.report.tuning import tuned
 from potstill.report.words import amount, environments, remarks, rule, summary
 
 DRAWINGS = 72
@@ -83,6 +84,7 @@ def render(report: Report) -> str:
     page = environment.get_template("page.html.j2")
     return page.render(
         sections=sections,
+        tunings=[tuned(number, one) for number, one in enumerate(report.tunings, start=1)],
         notices=report.left_out,
         left_out=left_out,
         runs=runs,
