@@ -40,41 +40,61 @@ class Tune(Flags):
     study: str | None = None
 
 
-def tune(words: list[str]) -> int:
-    """`potstill tune RECIPE --over …`: do it."""
+@dataclass(frozen=True)
+class Asked:
+    """A command, understood: what is tuned, and the flags."""
+
+    title: str
+    flags: Tune
+    question: Any
+
+
+def asked(words: list[str]) -> Asked:
+    """What a command asks for; nothing is made yet.
+
+    Raises:
+        UserError: something that cannot be.
+    """
     name, recipe, given, flags = parse("tune", _filled(words), Tune)
-    label = recipes.label(name)
     ranges = _ranges(name, recipe, flags.over)
     _check(flags)
+    from potstill.question import ask
+
+    start = {one.name: given.get(one.name, getattr(flags, one.name, None)) for one in ranges}
+    question = ask(recipes.label(name), ranges, start, _planning(recipe, given, flags), flags.arm)
+    return Asked(title(recipe, name), flags, question)
+
+
+def tune(words: list[str]) -> int:
+    """`potstill tune RECIPE --over …`: do it."""
+    understood = asked(words)
+    flags, question = understood.flags, understood.question
     from potstill.bulletin import Bulletin
     from potstill.display import for_terminal
     from potstill.execution import check
-    from potstill.question import ask
     from potstill.record import make_folder
     from potstill.report.tuned import TUNE
     from potstill.seeking import seek
     from potstill.study import Study, pruner
 
-    start = {one.name: given.get(one.name, getattr(flags, one.name, None)) for one in ranges}
-    question = ask(label, ranges, start, _planning(recipe, given, flags), flags.arm)
-    runs = question.runs(start)
+    runs = question.runs(question.start)
     wanted = choices(flags)
     command = shlex.join(["potstill", "tune", *without(["--runs-dir"], words)])
     around = conditions(command, flags)
     check(runs, wanted, flags.runs_dir)
     make_folder(flags.runs_dir)
-    path = flags.runs_dir / f"{label.replace(':', '-')}{TUNE}"
+    path = flags.runs_dir / f"{question.recipe.replace(':', '-')}{TUNE}"
     study = Study(
         flags.study or f"sqlite:///{path.resolve().with_suffix('.db')}",
         question.name,
-        ranges=ranges,
-        start=start,
+        ranges=question.ranges,
+        start=question.start,
         seed=runs[0].seed,
         pruner=pruner(flags.pruner, runs[0].epochs),
         marks=flags.runs_dir / ".tune",
     )
     display = for_terminal(flags.quiet)
-    told = {"title": title(recipe, name), "command": command, "pruner": flags.pruner}
+    told = {"title": understood.title, "command": command, "pruner": flags.pruner}
     bulletin = Bulletin(path, question, study, display, told, lambda values: _ready(words, values))
     try:
         seek(question, study, flags.trials, wanted, around, display, bulletin.after)

@@ -13,6 +13,7 @@ from potstill.caching import Cache
 from potstill.commands import List, Report, command_of, planned
 from potstill.evidence import Compare, Plan
 from potstill.looking import Analyze
+from potstill.tuning import Tune
 
 FOLDER = Path(__file__).parent
 
@@ -26,7 +27,15 @@ def public() -> list[str]:
 def flags() -> dict[str, dict[str, str]]:
     """The flags of every command with their types and defaults."""
     commands = {f"run {name}": command_of(recipes.find(name)) for name in recipes.names()}
-    fixed = {"cache": Cache, "list": List, "report": Report, "analyze": Analyze, "compare": Compare, "plan": Plan}
+    fixed = {
+        "cache": Cache,
+        "list": List,
+        "report": Report,
+        "analyze": Analyze,
+        "compare": Compare,
+        "plan": Plan,
+        "tune": Tune,
+    }
     return {verb: _fields(kind) for verb, kind in {**commands, **fixed}.items()}
 
 
