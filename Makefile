@@ -36,7 +36,7 @@ format: .venv/.stamp
 	$(BIN)/ruff check --fix .
 
 lock: .venv/.stamp  ## newest versions within the ranges of pyproject.toml, hashes for every platform
-	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --group dev --extra timm --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --upgrade --output-file requirements.lock
 
 golden: .venv/.stamp  ## write the snapshots of the public surface anew

@@ -23,6 +23,7 @@ from potstill import (
     recipes,
     record,
     tuning,
+    watching,
 )
 from potstill.term import Term
 
@@ -171,6 +172,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "flags": lambda: _flags(commands.Flags),
     "cache-flags": lambda: _flags(caching.Cache),
     "tune-flags": lambda: _flags(tuning.Tune),
+    "watch-flags": lambda: _flags(watching.Watch),
     "report-flags": lambda: _flags(commands.Report),
     "analyze-flags": lambda: _flags(looking.Analyze),
     "compare-flags": lambda: _flags(evidence.Compare),

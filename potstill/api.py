@@ -4,7 +4,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ from potstill.data import Data, classes_of, shape_of
 from potstill.display import for_terminal
 from potstill.errors import RunFailed, UserError
 from potstill.execution import execute
+from potstill.live import outlets
 from potstill.machine import Choices, Precision
 from potstill.methods import KD, Labels
 from potstill.models import Network
@@ -61,6 +62,8 @@ def distill(
     name: str = "distill",
     teacher_at_least: float | None = None,
     store: str = "10GiB",
+    events: bool = True,
+    logger: Literal["mlflow", "wandb"] | None = None,
     quiet: bool = False,
 ) -> Result:
     """Train a student with a teacher's help; called again with the same arguments, it continues or does nothing.
@@ -83,6 +86,8 @@ def distill(
         name: A label for the run folder.
         teacher_at_least: Accuracy below which the teacher is refused; otherwise it must only beat chance.
         store: Disk space for what teachers say, kept for later runs (see `--store` of the command line); or "off".
+        events: Whether TensorBoard event files are written into the run folder.
+        logger: Tell MLflow or Weights & Biases too.
         quiet: Print nothing.
 
     Raises:
@@ -113,6 +118,7 @@ def distill(
         teacher_at_least=teacher_at_least,
         store=size_of(store),
         environment=provenance("potstill.distill"),
+        outlets=outlets(events, logger),
     )
     display = for_terminal(quiet)
     with _undisturbed():

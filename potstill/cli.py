@@ -22,6 +22,7 @@ Knowledge distillation for image classifiers: train, compare, report.
   cache --list            the stores: what they hold, their size, and whether they are still their teachers' answers
   cache --drop KEY        remove one
   list [--json]           recipes, methods, models and data sets
+  watch [RUNS...]         how far runs are, as a table that goes on while they do
   report RUNS... [flags]  tables and figures from run folders, as HTML, Markdown, CSV and LaTeX
   analyze RUNS... [flags] looks again at finished runs, so that their report shows images and layers too
   compare RUN RUN         two trained networks on the same test images, by McNemar's test
@@ -66,7 +67,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _verbs() -> dict[str, Callable[[list[str]], int]]:
-    from potstill import caching, commands, evidence, looking, tuning
+    from potstill import caching, commands, evidence, looking, tuning, watching
 
     return {
         "run": commands.run,
@@ -74,6 +75,7 @@ def _verbs() -> dict[str, Callable[[list[str]], int]]:
         "show": commands.show,
         "cache": caching.cache,
         "list": commands.catalogue,
+        "watch": watching.watch,
         "report": commands.report,
         "analyze": looking.analyze,
         "compare": evidence.compare,

@@ -12,6 +12,7 @@ from potstill.data import Draw, Resident, Split, content, load
 from potstill.display import Display
 from potstill.errors import UserError
 from potstill.gate import gate
+from potstill.live import Kind
 from potstill.machine import Machine
 from potstill.run import Run, fingerprint
 from potstill.source import Source, chunks
@@ -31,6 +32,7 @@ class Conditions:
         checkpoint_seconds: Least time between two checkpoints.
         store: Bytes that the teachers' stores may take together; 0 for no store.
         environment: What `env.json` shall say beside the machine: commit, command.
+        outlets: Where the numbers of a run go beside its record.
         go_on: Asked after each epoch of a run but its last: the run, its finished epochs, and what the epoch measured
             on the validation split. A run that shall not go on is left as it stands, unfinished, with a checkpoint. It
             is asked in this process, which then trains every cohort itself. None lets all go on.
@@ -41,6 +43,7 @@ class Conditions:
     checkpoint_seconds: float = 30.0
     store: int = LIMIT
     environment: Mapping[str, Any]
+    outlets: Sequence[Kind] = ("events",)
     go_on: Callable[[Run, int, Mapping[str, Any] | None], bool] | None = None
 
 
@@ -117,7 +120,7 @@ class _Cohort:
     def train(self, conditions: Conditions) -> None:
         """Every epoch of the member that takes longest."""
         for training in self._trainings:
-            training.open(conditions.environment, self._teacher_accuracy)
+            training.open(conditions.environment, self._teacher_accuracy, conditions.outlets, self._display.line)
         steps = self._draw.steps
         longest = max(training.run.epochs for training in self._trainings)
         self._display.begin(self.name, longest * steps)

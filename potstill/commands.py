@@ -62,9 +62,7 @@ def run(words: list[str]) -> int:
     write_sweep(path, recipes.label(name), title(recipe, name), command, sweep, flags.runs_dir)
     display = for_terminal(flags.quiet)
     if not unfinished(runs, flags.runs_dir):
-        display.line(
-            f"All {len(runs)} runs are finished already; delete their folders in {flags.runs_dir} to run again."
-        )
+        display.line(f"All {len(runs)} runs are finished; delete their folders in {flags.runs_dir} to run again.")
     try:
         failures = execute(runs, wanted, around, display, jobs)
     finally:
@@ -160,6 +158,7 @@ def planned(recipe: recipes.Recipe, given: dict[str, Any], flags: Flags) -> Any:
 def conditions(command: str, flags: Flags) -> Any:
     """What the flags say of where and how runs are written."""
     from potstill.cohort import Conditions
+    from potstill.live import outlets
     from potstill.store import size_of
     from potstill.sweep import provenance
 
@@ -168,6 +167,7 @@ def conditions(command: str, flags: Flags) -> Any:
         teacher_at_least=_share(flags.teacher_at_least),
         store=size_of(flags.store),
         environment=provenance(command),
+        outlets=outlets(flags.events == "on", flags.logger),
     )
 
 

@@ -34,6 +34,8 @@ class Flags:
         teacher_at_least: Refuse a teacher of lower accuracy, a fraction.
         store: Disk space for what teachers say, kept for later runs: of all stores in the folder of runs together, and
             at most half of what is free; or "off".
+        events: Whether TensorBoard event files are written into the run folders.
+        logger: Tell MLflow or Weights & Biases too.
         quiet: Print nothing but mistakes.
     """
 
@@ -53,6 +55,8 @@ class Flags:
     jobs: str = "auto"
     teacher_at_least: float | None = None
     store: str = "10GiB"
+    events: Literal["on", "off"] = "on"
+    logger: Literal["mlflow", "wandb"] | None = None
     quiet: bool = False
 
 

@@ -10,6 +10,8 @@
         best.safetensors        the same at the best validation epoch, where there is a validation split
         predictions.safetensors fp16 test logits and labels
         result.json             every number that a table shows, written last: its presence is "finished"
+        events.out.tfevents.*   the same for TensorBoard, a file for each start; not with `--events off`
+        loggers.json            as what MLflow and Weights & Biases know the run, with `--logger`
 
 Nothing here imports torch, so that a report starts at once.
 """
@@ -17,6 +19,7 @@ Nothing here imports torch, so that a report starts at once.
 import fcntl
 import json
 import os
+import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +37,11 @@ STORES = "store"
 
 SHORT = 12
 """How many hexadecimal digits of the fingerprint stand in a folder's name."""
+
+LOCK = ".lock"
+"""The file by which a process holds a run folder; it was made anew when the last one began."""
+
+_TRIES = 5
 
 Json = dict[str, Any]
 
@@ -199,15 +207,31 @@ def held(folder: Path) -> Generator[None, None, None]:
     Raises:
         Busy: another process holds it.
     """
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(folder) from None
+    with open(folder / LOCK, "w") as file:
+        for patience in range(_TRIES, -1, -1):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not patience:
+                    raise Busy(folder) from None
+                time.sleep(0.02)  # It may be one who only asks, see `is_held`.
         yield
 
 
 def wait(folder: Path) -> None:
     """Return as soon as no other process trains in a folder."""
-    with open(folder / ".lock", "w") as file:
+    with open(folder / LOCK, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process trains in a run folder now; asking takes its lock for a moment, as many may at a time."""
+    try:
+        with open(folder / LOCK, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

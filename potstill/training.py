@@ -1,6 +1,7 @@
 """One run under way: its stages, its learner, and what it writes into its folder."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +17,9 @@ from potstill.company import Company
 from potstill.data import Resident
 from potstill.evaluate import Judged
 from potstill.learner import Learner
+from potstill.live import Kind, Live
 from potstill.machine import Machine, describe, differences
+from potstill.outlet import Start, settings
 from potstill.run import Run, fingerprint
 from potstill.source import Source
 from potstill.types import Batch, Trace
@@ -104,11 +107,13 @@ class Training:
             "step": self.at.step,
             "learning_rate": self._learner.learning_rate,
             "seconds": round(self.at.seconds, 3),
+            "time": round(time.time(), 3),
             "train": self._learner.means(),
             "validation": validation,
         }
         if ranks.leads():
             self.at.metrics_length = record.append_line(self.folder / "metrics.jsonl", line)
+            self._live.epoch(line)
         self._keep_best(validation)
         stopped = validation is not None and self._patience_is_out(validation)
         self._learner.begin_epoch()
@@ -172,16 +177,26 @@ class Training:
 
     # The folder.
 
-    def open(self, environment: Mapping[str, Any], teacher_accuracy: float | None) -> None:
+    def open(
+        self,
+        environment: Mapping[str, Any],
+        teacher_accuracy: float | None,
+        outlets: Sequence[Kind],
+        say: Callable[[str], None],
+    ) -> None:
         """Make the folder, or go on in it from its checkpoint.
 
         Args:
             environment: What `env.json` shall say beside the machine.
             teacher_accuracy: What the gate measured, for the result.
+            outlets: Where its numbers go beside the folder's record.
+            say: Tells a person that one of them failed.
         """
         self._teacher_accuracy = teacher_accuracy
         if ranks.leads():
             self._begin(environment)
+            start = Start(self.folder, self.run.name, settings(encode(self.run)), self.at.epoch)
+            self._live = Live(outlets, start, record.read_lines(self.folder / "metrics.jsonl"), say)
         else:
             self._continue()
         if self.at.step != (step := ranks.agreed(self.at.step)):
@@ -244,6 +259,8 @@ class Training:
         labels = self._resident.test.labels
         predictions = {"logits": logits.cpu().numpy().astype(np.float16), "labels": labels.cpu().numpy()}
         record.write_bytes(self.folder / "predictions.safetensors", safetensors.numpy.save(predictions))
+        answers = logits.argmax(1).cpu().numpy()
+        self._live.tested(answers, predictions["labels"], self._resident.classes, self.at.epoch)
 
     def _diverge(self, what: str) -> None:
         names = ("test_accuracy", "test_nll", "ece", "agreement", "kl_to_teacher")
@@ -273,5 +290,6 @@ class Training:
             "peer": peer,
             "bitwise": self._bitwise,
         }
+        self._live.end(result)
         record.write_json(self.folder / "result.json", result)
         (self.folder / "checkpoint.safetensors").unlink(missing_ok=True)

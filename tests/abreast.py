@@ -8,7 +8,6 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import traceback
@@ -16,12 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pytest
 import tiny
 import torch
+from kills import Script
 from methods.terms import CLASSES, TERMS, fitting, images, made, network
 from torch import Tensor, nn
 from torch import distributed as dist
@@ -244,39 +243,20 @@ def trained(case: str, folder: Path, last: int = 0) -> Path:
     return found
 
 
-class Crowd:
+class Crowd(Script):
     """Processes that do something together: children of one that has imported everything once."""
 
     def __init__(self) -> None:
-        one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **one},
-        )
-
-    def __enter__(self) -> "Crowd":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
-        self._process.communicate()
+        super().__init__(__file__)
 
     def train(self, cases: Sequence[str], folder: Path, last: int = 0) -> list[int]:
         """Two processes train cases, one after another (see `trained`); returns how they ended."""
-        return self._ask(2, {"cases": list(cases), "folder": str(folder), "last": last})
+        task = {"cases": list(cases), "folder": str(folder), "last": last}
+        return json.loads(self.ask({"count": 2, "task": task}))
 
     def check(self, count: int) -> list[int]:
         """So many processes check what they do in common; returns how they ended."""
-        return self._ask(count, {})
-
-    def _ask(self, count: int, task: dict[str, Any]) -> list[int]:
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps([count, task]) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        return json.loads(self.ask({"count": count, "task": {}}))
 
 
 def _child(rank: int, count: int, store: Path, task: dict[str, Any]) -> None:
@@ -303,7 +283,8 @@ def _born(rank: int, count: int, store: Path, task: dict[str, Any]) -> int:
 def _main() -> None:
     torch.set_num_threads(1)
     for line in sys.stdin:
-        count, task = json.loads(line)
+        asked = json.loads(line)
+        count, task = asked["count"], asked["task"]
         with tempfile.TemporaryDirectory() as folder:
             children = [_born(rank, count, Path(folder) / "store", task) for rank in range(count)]
             ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]

@@ -13,32 +13,47 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
-from typing import Any
+from typing import Any, Self
 
 KILLED = -signal.SIGKILL
 
 
-class Nursery:
-    """Trains cases in child processes, one at a time."""
+class Script:
+    """A script under way that reads tasks, a line each; it ends with the block that it is used in."""
 
-    def __init__(self) -> None:
+    def __init__(self, script: str) -> None:
         one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", __file__],
+            [sys.executable, "-W", "error", script],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, **one},
         )
 
-    def __enter__(self) -> "Nursery":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
         self._process.communicate()
+
+    def ask(self, task: Mapping[str, Any]) -> str:
+        """Its answer to a task, one line."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(task) + "\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline()
+
+
+class Nursery(Script):
+    """Trains cases in child processes, one at a time."""
+
+    def __init__(self) -> None:
+        super().__init__(__file__)
 
     def train(self, case: str, runs_dir: Path, *, kill: str = "", at: int = 0, pause: float = 0.0, **more: Any) -> int:
         """Train a case; returns how the child ended: 0, or minus the number of the signal.
@@ -50,14 +65,11 @@ class Nursery:
             at: Which of its kind: a step, an epoch, a stage, the how-manieth write.
             pause: Seconds between checkpoints.
             more: `ticks`: the clock goes by one second each time it is read; `compile`: compiled networks; `store`:
-                bytes for what teachers say; `largest`: bytes of the largest file that can be written.
+                bytes for what teachers say; `largest`: bytes of the largest file that can be written;
+                `outlets`: whom the run tells.
         """
-        assert self._process.stdin
-        assert self._process.stdout
         task = {"case": case, "runs_dir": str(runs_dir), "kill": kill, "at": at, "pause": pause, **more}
-        self._process.stdin.write(json.dumps(task) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        return int(self.ask(task))
 
 
 def _end() -> None:
@@ -189,6 +201,7 @@ def _train(task: dict[str, Any]) -> None:
         pause=task["pause"],
         compile=task.get("compile", False),
         store=task.get("store", 0),
+        outlets=task.get("outlets", ()),
     )
 
 

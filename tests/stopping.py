@@ -135,8 +135,13 @@ def meanwhile(action: Callable[[], None]) -> Generator[None, None, None]:
             os.kill(os.getpid(), signal.SIGINT)
             raise
 
+    # What a shell starts in the background ignores interrupts, and so would the command.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread = threading.Thread(target=act)
     thread.start()
-    yield
-    thread.join(SECONDS)
-    assert not thread.is_alive()
+    try:
+        yield
+        thread.join(SECONDS)
+        assert not thread.is_alive()
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -61,6 +61,7 @@ def test_where_one_process_dies_all_end_and_the_next_start_goes_on(
     assert main(command(file, tmp_path / "two")) == 0
     two = only(tmp_path / "two")
     assert two.environment["devices"] == 2
+    assert len(list(two.folder.glob("events.*"))) == 2  # Of two starts; one process of each writes.
     assert main(command(file, tmp_path / "one")) == 0
     one = only(tmp_path / "one")
     assert one.environment["devices"] == 1

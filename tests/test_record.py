@@ -1,9 +1,12 @@
 """The run folder: what a kill, a cut or a stranger can do to it."""
 
+import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +246,22 @@ def test_nothing_on_disk_is_a_pickle(runs_dir: Path, monkeypatch: pytest.MonkeyP
         "summary.json",
     }
     assert not list(runs_dir.glob("*/checkpoint.safetensors"))
+
+
+def test_a_folder_is_held_while_a_process_trains_in_it_and_whoever_asks_holds_nobody_up(tmp_path: Path):
+    assert not record.is_held(tmp_path)
+    assert not (tmp_path / ".lock").exists()
+    with record.held(tmp_path):
+        assert record.is_held(tmp_path)
+        with pytest.raises(UserError, match="Another process is training in"), record.held(tmp_path):
+            pass
+    assert not record.is_held(tmp_path)
+    # Somebody asks in just the moment in which a training begins.
+    asking = os.open(tmp_path / ".lock", os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    threading.Timer(0.03, os.close, [asking]).start()
+    with record.held(tmp_path):
+        assert record.is_held(tmp_path)
 
 
 def test_predictions_are_what_the_result_was_measured_on(runs_dir: Path):

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from potstill import methods, source, teacher
 from potstill.data import CropFlip, Views, Warp, load
 from potstill.data.order import SHARED
-from potstill.display import Silent
 from potstill.errors import UserError
 from potstill.machine import Machine
 from potstill.methods import KD, Labels
@@ -29,16 +28,6 @@ from potstill.teacher import Given
 from potstill.teachers import Ensemble, Untrained
 
 ROOM = 2**30
-
-
-class Lines(Silent):
-    """Keeps what was said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def line(self, text: str) -> None:
-        self.said.append(text)
 
 
 @pytest.fixture
@@ -122,7 +111,7 @@ def test_a_second_sweep_with_other_seeds_and_another_method_makes_no_pass(tmp_pa
     # 260 validation images, 1,040 training images in each of three views, 20 test images.
     assert [(live.passes, live.checks) for live in made] == [(1 + 3 * 3 + 1, 0), (0, 3)]
     made.clear()
-    lines = Lines()
+    lines = tiny.Lines()
     folders = [tiny.train_in(tmp_path, [run], store=ROOM, display=lines)[0] for run in other]
     assert [(live.passes, live.checks) for live in made] == [(0, 3), (0, 3)]
     (stock,) = stocks(tmp_path / "store")
@@ -217,7 +206,7 @@ def test_a_teacher_that_says_something_else_is_not_served_and_nothing_is_touched
     tiny.train_in(tmp_path, [soft(teacher=given, **BATCH)], store=ROOM)
     kept = {path: path.read_bytes() for path in tmp_path.glob("store/*/*.rows")}
     Scaled.factor = 1.5
-    lines = Lines()
+    lines = tiny.Lines()
     run = soft(teacher=given, seed=1, **BATCH)
     (served,) = tiny.train_in(tmp_path, [run], store=ROOM, display=lines)
     (live,) = tiny.train_in(tmp_path / "live", [run])
@@ -246,7 +235,7 @@ def test_a_teacher_that_says_something_else_is_not_served_and_nothing_is_touched
 
 
 def test_what_does_not_fit_is_told_and_not_stored(tmp_path: Path, made: list[Live]):
-    lines = Lines()
+    lines = tiny.Lines()
     for seed in (1, 2):
         tiny.train_in(tmp_path, [soft(seed=seed, **BATCH)], store=32 * 2**10, display=lines)
     said = [line for line in lines.said if "take" in line]
@@ -260,7 +249,7 @@ def test_what_does_not_fit_is_told_and_not_stored(tmp_path: Path, made: list[Liv
 
 def test_a_store_in_a_place_that_cannot_be_written_is_done_without(tmp_path: Path):
     (tmp_path / "store").write_text("a file")
-    lines = Lines()
+    lines = tiny.Lines()
     (folder,) = tiny.train_in(tmp_path, [soft(**BATCH)], store=ROOM, display=lines)
     assert tiny.told(folder) == tiny.told(tiny.train_in(tmp_path / "without", [soft(**BATCH)])[0])
     assert [line for line in lines.said if "store" in line] == [

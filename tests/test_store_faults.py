@@ -13,22 +13,11 @@ import pytest
 import tiny
 from kills import KILLED, Nursery
 
-from potstill.display import Silent
 from potstill.rows import PAGE, Rows
 from potstill.stock import stocks
 from potstill.store import Storage
 
 ROOM = 2**30
-
-
-class Lines(Silent):
-    """Keeps what was said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def line(self, text: str) -> None:
-        self.said.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +127,7 @@ def test_a_disk_that_is_full_ends_the_filling_and_not_the_training(
     runs_dir = tmp_path / "runs"
     runs_dir.mkdir()
     (runs_dir / "store").symlink_to(small)
-    lines = Lines()
+    lines = tiny.Lines()
     assert only(tiny.train_in(runs_dir, tiny.CASES["stored"](), store=ROOM, display=lines)) == whole["stored"]
     (stock,) = stocks(small)
     assert [line for line in lines.said if "store" in line] == [
@@ -154,7 +143,7 @@ def damaged(filled: Path, runs_dir: Path, damage: Callable[[Path], None]) -> tup
     shutil.copytree(filled, runs_dir / "store")
     for path in runs_dir.glob("store/*/*.rows"):
         damage(path)
-    lines = Lines()
+    lines = tiny.Lines()
     return only(tiny.train_in(runs_dir, tiny.CASES["stored"](), store=ROOM, display=lines)), lines.said
 
 
@@ -260,7 +249,7 @@ def test_a_store_that_is_removed_while_it_is_used_is_done_without(
         kept(self, places, values)
 
     monkeypatch.setattr(Rows, "write", write)
-    lines = Lines()
+    lines = tiny.Lines()
     assert only(tiny.train_in(tmp_path, tiny.CASES["stored"](), store=ROOM, display=lines)) == whole["stored"]
     assert lines.said[-1].endswith(
         "cannot be written any more (No such file or directory); the training goes on without."

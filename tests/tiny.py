@@ -138,14 +138,31 @@ def labels_only(epochs: int = 2, optimizer: Optimizer = SGD, **fields: Any) -> S
     return Stage(terms=(Labels(),), epochs=epochs, optimizer=optimizer, **fields)
 
 
-def conditions(runs_dir: Path, pause: float = 1e9, teacher_at_least: float | None = None, store: int = 0) -> Conditions:
-    """Around the cohort: by default no checkpoint is written, and nothing that a teacher says."""
+class Lines(Silent):
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.said.append(text)
+
+
+def conditions(
+    runs_dir: Path,
+    pause: float = 1e9,
+    teacher_at_least: float | None = None,
+    store: int = 0,
+    outlets: Sequence[Any] = (),
+) -> Conditions:
+    """Around the cohort: by default no checkpoint is written, nothing that a teacher says, and nobody is told."""
     return Conditions(
         runs_dir=runs_dir,
         store=store,
         checkpoint_seconds=pause,
         teacher_at_least=teacher_at_least,
         environment={"command": "test", "commit": None},
+        outlets=outlets,
     )
 
 
@@ -156,11 +173,13 @@ def train_in(
     compile: bool = False,
     display: Display | None = None,
     store: int = 0,
+    outlets: Sequence[Any] = (),
 ) -> list[Path]:
     """Train a cohort on one thread."""
     precision = "bf16" if runs[0].precision == "bf16" else "fp32"
     machine = Machine(precision=precision, compile=compile)
-    return train(runs, machine, conditions(runs_dir, pause, store=store), display or Silent())
+    around = conditions(runs_dir, pause, store=store, outlets=outlets)
+    return train(runs, machine, around, display or Silent())
 
 
 OPTIMIZERS = {
@@ -259,6 +278,6 @@ def told(folder: Path) -> dict[str, Any]:
     # A kill right after the result was written leaves a checkpoint that nobody reads.
     names = ("student.safetensors", "best.safetensors", "predictions.safetensors")
     weights = {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
-    lines = [{key: value for key, value in line.items() if key != "seconds"} for line in found.metrics]
+    lines = [{key: value for key, value in line.items() if key not in ("seconds", "time")} for line in found.metrics]
     result = {key: value for key, value in found.result.items() if key != "seconds"}
     return {"weights": weights, "metrics": lines, "result": result, "resumed": found.environment["resumed"]}

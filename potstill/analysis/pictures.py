@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from potstill.data import Resident
-from potstill.report.png import png
+from potstill.png import png
 
 LARGEST = 96
 """Pixels of the longer side; what is larger is shrunk to it."""

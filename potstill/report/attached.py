@@ -15,8 +15,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.png import SIGNATURE
 from potstill.record import FORMAT, Json, read_json
-from potstill.report.png import SIGNATURE
 
 FOLDER = "analysis"
 CKA = "cka.json"

@@ -63,30 +63,44 @@ class Report:
     tunings: tuple[Tuning, ...] = ()
 
 
+@dataclass(frozen=True)
+class Found:
+    """What paths name: sweeps by their files, run folders that none of them names, and files that cannot be read."""
+
+    sweeps: dict[Path, Json]
+    rest: tuple[Path, ...]
+    notices: tuple[Notice, ...]
+
+
+def find(paths: Sequence[Path]) -> Found:
+    """Sort paths, each of which is a sweep file, a run folder, or a folder of either.
+
+    Raises:
+        UserError: a path does not exist or holds nothing.
+    """
+    sweeps: dict[Path, Json] = {}
+    folders: dict[Path, None] = {}
+    notices: list[Notice] = []
+    for path in paths:
+        _look(path, sweeps, folders, notices)
+    named = {place(file, run).resolve() for file, value in sweeps.items() for run in value["runs"]}
+    rest = tuple(folder for folder in folders if folder.resolve() not in named)
+    return Found(sweeps, rest, tuple(notices))
+
+
 def gather(paths: Sequence[Path]) -> Report:
     """Read what the paths name, each file once.
 
     Raises:
         UserError: a path does not exist or holds nothing, or no finished run is left.
     """
-    sweeps: dict[Path, Json] = {}
-    folders: dict[Path, None] = {}
-    notices: list[Notice] = []
-    tunings: dict[Path, list[Tuning]] = {}
-    for path in paths:
-        if not path.name.endswith(TUNE):
-            _look(path, sweeps, folders, notices)
-        _tuned(path, tunings, notices)
-    groups = [_sweep_group(file, value) for file, value in sweeps.items()]
-    named = {folder.resolve() for file, value in sweeps.items() for folder in _folders(file, value)}
-    named |= {
-        (file.parent / name).resolve()
-        for file, found in tunings.items()
-        for one in found
-        for t in one.trials
-        for name in t.runs
-    }
-    rest = [folder for folder in folders if folder.resolve() not in named]
+    found = find([path for path in paths if not path.name.endswith(TUNE)])
+    notices = list(found.notices)
+    tunings, damaged = tuned.gather(paths, SWEEP)
+    notices += [Notice(file.name, said(error, file)) for file, error in damaged.items()]
+    groups = [_sweep_group(file, value) for file, value in found.sweeps.items()]
+    tried = {(file.parent / run).resolve() for file, told in tunings.items() for one in told for run in one.runs}
+    rest = [folder for folder in found.rest if folder.resolve() not in tried]
     if rest:
         groups.append(_unnamed_group(rest))
     shown = tuple(group for group in groups if group.entries)
@@ -96,22 +110,6 @@ def gather(paths: Sequence[Path]) -> Report:
     if not shown and not any(tunings.values()):
         raise UserError(_nothing(paths, notices))
     return Report(shown, tuple(notices), tuple(one for found in tunings.values() for one in found))
-
-
-def _tuned(path: Path, tunings: dict[Path, list[Tuning]], notices: list[Notice]) -> None:
-    """The tunings in a file, beside a sweep, or in a folder."""
-    if path.name.endswith(TUNE):
-        if not path.exists():
-            raise UserError(f"{path} does not exist; name a sweep file, a run folder, or a folder of runs.")
-        tunings[path] = tuned.read(path)
-        return
-    beside = path.with_name(path.name.removesuffix(SWEEP) + TUNE)
-    for file in sorted(path.glob(f"*{TUNE}")) if path.is_dir() else [beside]:
-        if file.exists():
-            try:
-                tunings[file] = tuned.read(file)
-            except UserError as error:
-                notices.append(Notice(file.name, _said(error, file)))
 
 
 def _nothing(paths: Sequence[Path], notices: Sequence[Notice]) -> str:
@@ -140,7 +138,7 @@ def _look(path: Path, sweeps: dict[Path, Json], folders: dict[Path, None], notic
             try:
                 sweeps[file] = _read_sweep(file)
             except UserError as error:
-                notices.append(Notice(file.name, _said(error, file)))
+                notices.append(Notice(file.name, said(error, file)))
 
 
 def _is_passed_over(name: str) -> bool:
@@ -171,14 +169,10 @@ def _margin(path: Path, value: Json) -> float:
     return float(margin)
 
 
-def _folder(file: Path, run: Json) -> Path:
+def place(file: Path, run: Json) -> Path:
     """Where a sweep's run lies; its label may have changed, its fingerprint has not."""
     folder = file.parent / str(run["folder"])
     return folder if folder.is_dir() else folder_of(file.parent, folder.name, str(run["fingerprint"]))
-
-
-def _folders(file: Path, value: Json) -> list[Path]:
-    return [_folder(file, run) for run in value["runs"]]
 
 
 def _sweep_group(file: Path, value: Json) -> Group:
@@ -186,14 +180,14 @@ def _sweep_group(file: Path, value: Json) -> Group:
     left_out: list[Notice] = []
     records: dict[tuple[Path, str], Record] = {}
     for run in value["runs"]:
-        folder, fingerprint = _folder(file, run), str(run["fingerprint"])
+        folder, fingerprint = place(file, run), str(run["fingerprint"])
         try:
             # Two arms may name one run (the corner of a grid is also the baseline): it is read once.
             if (folder, fingerprint) not in records:
-                records[folder, fingerprint] = _open(folder, fingerprint)
+                records[folder, fingerprint] = opened(folder, fingerprint)
             entries.append(_entry(records[folder, fingerprint], run))
         except UserError as error:
-            left_out.append(Notice(f"{run['arm']}, seed {run['seed']}", _said(error, folder)))
+            left_out.append(Notice(f"{run['arm']}, seed {run['seed']}", said(error, folder)))
     recipe = str(value.get("recipe") or file.name.removesuffix(SWEEP))
     title = str(value.get("title") or "")
     return Group(recipe, title, value.get("command"), _margin(file, value), tuple(entries), tuple(left_out))
@@ -205,11 +199,11 @@ def _unnamed_group(folders: Iterable[Path]) -> Group:
     left_out: list[Notice] = []
     for folder in folders:
         try:
-            record = _open(folder, None)
+            record = opened(folder, None)
             run: Json = {"arm": record.run.get("name") or folder.name, "published": None, "settings": {}}
             entries.append(_entry(record, run))
         except UserError as error:
-            left_out.append(Notice(folder.name, _said(error, folder)))
+            left_out.append(Notice(folder.name, said(error, folder)))
     teachers = {entry.outcome.teacher for entry in entries}
     roles = ["teacher" if entry.record.fingerprint in teachers else "student" for entry in entries]
     arms = _arm_names(entries)
@@ -217,7 +211,7 @@ def _unnamed_group(folders: Iterable[Path]) -> Group:
     return Group(UNNAMED, "Runs that no sweep names", None, None, tuple(entries), tuple(left_out))
 
 
-def _said(error: UserError, path: Path) -> str:
+def said(error: UserError, path: Path) -> str:
     """The sentence, without where on this machine the runs lie: a report travels."""
     return str(error).replace(str(path), path.name)
 
@@ -241,7 +235,12 @@ def _without_seeds(value: Any) -> Any:
     return [_without_seeds(inner) for inner in cast(list[Any], value)] if isinstance(value, list) else value
 
 
-def _open(folder: Path, fingerprint: str | None) -> Record:
+def opened(folder: Path, fingerprint: str | None) -> Record:
+    """The record in a folder, which must be of that fingerprint where one is given.
+
+    Raises:
+        UserError: it is not, or was not written by Potstill, or by a newer one.
+    """
     if fingerprint is not None and not folder.is_dir():
         raise UserError("It has not been started: there is no folder of its fingerprint.")
     try:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.png import png
 from potstill.report import svg
-from potstill.report.png import png
 
 WRITTEN = 12
 """Rows or columns up to which every cell holds its number."""

@@ -68,9 +68,41 @@ class Tuning:
         return sorted(found, key=lambda trial: (-(trial.accuracy or 0.0), trial.number))
 
     @property
+    def runs(self) -> list[str]:
+        """The folders of all trials' runs."""
+        return [name for trial in self.trials for name in trial.runs]
+
+    @property
     def first(self) -> Trial | None:
         """The trial that took what the recipe has by itself."""
         return next((t for t in self.trials if t.values == self.start and t.accuracy is not None), None)
+
+
+def gather(paths: Sequence[Path], sweep: str) -> tuple[dict[Path, list[Tuning]], dict[Path, UserError]]:
+    """The studies in every file that paths name, or that lies in a folder or beside a sweep, and files that are damaged.
+
+    Args:
+        paths: Files of tunings, sweep files, run folders, or folders of them.
+        sweep: How the name of a sweep's file ends.
+
+    Raises:
+        UserError: a file that was named does not exist, or is damaged.
+    """
+    found: dict[Path, list[Tuning]] = {}
+    damaged: dict[Path, UserError] = {}
+    for path in paths:
+        if path.name.endswith(TUNE):
+            if not path.exists():
+                raise UserError(f"{path} does not exist; name a sweep file, a run folder, or a folder of runs.")
+            found[path] = read(path)
+            continue
+        beside = path.with_name(path.name.removesuffix(sweep) + TUNE)
+        for file in sorted(path.glob(f"*{TUNE}")) if path.is_dir() else [beside] if beside.exists() else []:
+            try:
+                found[file] = read(file)
+            except UserError as error:
+                damaged[file] = error
+    return found, damaged
 
 
 def read(path: Path) -> list[Tuning]:

@@ -26,7 +26,7 @@ def test_a_finished_run_is_left_alone_and_more_seeds_are_added(place: Path, caps
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in first.iterdir()}
     assert main(["run", "mine.py:right", "--runs-dir", "runs"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "All 1 runs are finished already; delete their folders in runs to run again.",
+        "All 1 runs are finished; delete their folders in runs to run again.",
         "potstill report runs/mine.py-right.sweep.json",
     ]
     assert main(["run", "mine.py:right", "--seeds", "2"]) == 0
@@ -99,6 +99,8 @@ def test_a_process_exits_with_the_status_and_its_piped_output_is_plain(place: Pa
         ["report", "runs", "--save", "saved"],
         ["compare", "--help"],
         ["plan", "--help"],
+        ["watch", "--help"],
+        ["watch"],
         ["plan", "--difference", "1", "--spread", ".3"],
     ],
     ids=" ".join,
@@ -124,6 +126,7 @@ def test_the_top_level_help_names_every_verb(capsys: pytest.CaptureFixture[str])
         "run RECIPE",
         "show RECIPE",
         "list",
+        "watch [RUNS...]",
         "report RUNS...",
         "analyze RUNS...",
         "compare RUN RUN",
@@ -153,7 +156,7 @@ def test_the_help_of_every_recipe_explains_every_flag(verb: str, name: str, caps
     told = flat(capsys.readouterr().out)
     own, common = documented(recipe.__doc__ or "", "Args"), documented(Flags.__doc__ or "", "Attributes")
     assert set(own) == set(inspect.signature(recipe).parameters)
-    assert len(common) == 16
+    assert len(common) == 18
     for parameter, text in {**own, **common}.items():
         assert f"--{parameter.replace('_', '-')}" in told
         assert text.strip() in told

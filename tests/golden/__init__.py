@@ -14,6 +14,7 @@ from potstill.commands import List, Report, command_of, planned
 from potstill.evidence import Compare, Plan
 from potstill.looking import Analyze
 from potstill.tuning import Tune
+from potstill.watching import Watch
 
 FOLDER = Path(__file__).parent
 
@@ -35,6 +36,7 @@ def flags() -> dict[str, dict[str, str]]:
         "compare": Compare,
         "plan": Plan,
         "tune": Tune,
+        "watch": Watch,
     }
     return {verb: _fields(kind) for verb, kind in {**commands, **fixed}.items()}
 

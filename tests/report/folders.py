@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from potstill.png import png
 from potstill.record import FORMAT, SHORT
 from potstill.report.attached import Pictures, Similarity, pictures_json, similarity_json
-from potstill.report.png import png
 
 ENVIRONMENT = {
     "versions": {"potstill": "0.1.0", "python": "3.11.7", "torch": "2.15.0"},
