@@ -285,7 +285,7 @@ def test_what_is_told_and_what_is_given_up(file: str, tmp_path: Path, capsys: py
     assert (folder / "result.json").exists()
     capsys.readouterr()
     assert main([*ready.split()[1:], "--seed", "4"]) == 0
-    assert "All 1 runs are finished already" in capsys.readouterr().out
+    assert "All 1 runs are finished; " in capsys.readouterr().out
 
 
 def test_seeds_are_averaged_and_teachers_trained_first(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

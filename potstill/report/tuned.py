@@ -79,7 +79,7 @@ class Tuning:
 
 
 def gather(paths: Sequence[Path], sweep: str) -> tuple[dict[Path, list[Tuning]], dict[Path, UserError]]:
-    """The studies in every file that paths name, or that lies in a folder or beside a sweep, and files that are damaged.
+    """The studies in every file that paths name, or a folder holds, or beside a sweep, and damaged files.
 
     Args:
         paths: Files of tunings, sweep files, run folders, or folders of them.

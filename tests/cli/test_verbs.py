@@ -156,7 +156,7 @@ def test_the_help_of_every_recipe_explains_every_flag(verb: str, name: str, caps
     told = flat(capsys.readouterr().out)
     own, common = documented(recipe.__doc__ or "", "Args"), documented(Flags.__doc__ or "", "Attributes")
     assert set(own) == set(inspect.signature(recipe).parameters)
-    assert len(common) == 18
+    assert len(common) == 19
     for parameter, text in {**own, **common}.items():
         assert f"--{parameter.replace('_', '-')}" in told
         assert text.strip() in told
