@@ -141,7 +141,7 @@ def check_sweep_names(asked: commands.Report) -> None:
         ("potstill run digits:quickstart --temprature 3", "SystemExit"),
         ("potstill report runs/mnist-hintn.sweep.json", "AssertionError"),
         ("potstil list", "AssertionError"),
-        ("potstill tune mnist:hinton --over temperatur=1:2", "UserError"),
+        ("potstill tune mnist:hinton --over temperatures=1:2", "UserError"),
         ("potstill plan --diference 1", "SystemExit"),
         ("potstill plan --difference .3 runs/mnist-hintn.sweep.json", "AssertionError"),
         ("potstill compare one", "SystemExit"),

@@ -30,7 +30,7 @@ READ: dict[str, Range] = {
 }
 
 MISTAKES = {
-    "temperatur=1:2": "--over temperatur=1:2: some:recipe has no flag 'temperatur'; did you mean 'temperature'?",
+    "temperatures=1:2": "--over temperatures=1:2: some:recipe has no flag 'temperatures'; did you mean 'temperature'?",
     "zzz=1:2": "some:recipe has no flag 'zzz'; expected one of temperature, width, ",
     "seed=1:2": "--over seed=1:2: --seed says how runs are made, not what they learn; tune one of temperature, ",
     "temperature": "--over temperature gives no values; write temperature=LOW:HIGH, ",
