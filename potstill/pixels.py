@@ -51,6 +51,7 @@ def _product(input: Tensor, weight: Tensor, seen: Tensor) -> Tensor:
 
 
 @cache
+@torch.inference_mode(False)  # What is kept is for gradients too, whoever asks first.
 def _seen(size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> tuple[Pair, Tensor]:
     """The output's size, and the tap through which each of its pixels sees each input pixel, (h·w, H·W).
 

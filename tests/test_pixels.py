@@ -76,6 +76,16 @@ def test_what_is_no_plain_convolution_of_a_small_map_is_left_to_torch(module):
     assert torch.equal(module(x), before)
 
 
+def test_a_first_look_in_inference_mode_spoils_no_gradient():
+    plain = layer(torch.float32, kernel_size=(3, 1), padding=(1, 0), dilation=(1, 3))  # As no other test has it.
+    quicken(plain)
+    x = torch.randn(3, 6, 2, 1)
+    with torch.inference_mode():
+        plain(x)
+    plain(x).sum().backward()
+    assert plain.weight.grad is not None
+
+
 def test_a_placed_network_keeps_its_names_weights_and_kind():
     network = build(Network("torchvision:resnet18", 10))
     twin = deepcopy(network)
