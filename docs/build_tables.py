@@ -22,6 +22,7 @@ from potstill import (
     models,
     recipes,
     record,
+    tuning,
     watching,
 )
 from potstill.term import Term
@@ -71,11 +72,13 @@ def shown(default: object) -> str:
 
 
 def _flags(kind: Any) -> str:
+    """The flags that a class tells of; what it has from another is told there."""
     told, hints = described(kind)[1], get_type_hints(kind, include_extras=True)
     rows: list[tuple[str, ...]] = []
-    for f in fields(kind):
-        # What is annotated is a word by itself, without a flag before it.
-        name = f"`{f.name.upper()}`" if get_origin(hints[f.name]) is Annotated else _flag(f.name)
+    for f in (f for f in fields(kind) if f.name in told):
+        # What is positional is a word by itself, without a flag before it.
+        positional = get_origin(hints[f.name]) is Annotated and "Positional" in str(hints[f.name])
+        name = f"`{f.name.upper()}`" if positional else _flag(f.name)
         rows.append((name, shown(f.default), told[f.name]))
     return grid(("flag", "default", ""), rows)
 
@@ -168,6 +171,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "usage": _usage,
     "flags": lambda: _flags(commands.Flags),
     "cache-flags": lambda: _flags(caching.Cache),
+    "tune-flags": lambda: _flags(tuning.Tune),
     "watch-flags": lambda: _flags(watching.Watch),
     "report-flags": lambda: _flags(commands.Report),
     "analyze-flags": lambda: _flags(looking.Analyze),

@@ -16,6 +16,7 @@ usage: potstill VERB ...
 Knowledge distillation for image classifiers: train, compare, report.
 
   run RECIPE [flags]      train every arm and seed of a recipe; started again, it continues
+  tune RECIPE [flags]     the values of a recipe's flags that are best on its validation images
   show RECIPE [flags]     the plan of a recipe: runs, sizes, steps, what it will use, about how long
   cache RECIPE [flags]    what a recipe's teachers will be asked, computed and stored ahead
   cache --list            the stores: what they hold, their size, and whether they are still their teachers' answers
@@ -66,10 +67,11 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _verbs() -> dict[str, Callable[[list[str]], int]]:
-    from potstill import caching, commands, evidence, looking, watching
+    from potstill import caching, commands, evidence, looking, tuning, watching
 
     return {
         "run": commands.run,
+        "tune": tuning.tune,
         "show": commands.show,
         "cache": caching.cache,
         "list": commands.catalogue,

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,9 @@ class Conditions:
         store: Bytes that the teachers' stores may take together; 0 for no store.
         environment: What `env.json` shall say beside the machine: commit, command.
         outlets: Where the numbers of a run go beside its record.
+        go_on: Asked after each epoch of a run but its last: the run, its finished epochs, and what the epoch measured
+            on the validation split. A run that shall not go on is left as it stands, unfinished, with a checkpoint. It
+            is asked in this process, which then trains every cohort itself. None lets all go on.
     """
 
     runs_dir: Path = Path("runs")
@@ -41,6 +44,7 @@ class Conditions:
     store: int = LIMIT
     environment: Mapping[str, Any]
     outlets: Sequence[Kind] = ("events",)
+    go_on: Callable[[Run, int, Mapping[str, Any] | None], bool] | None = None
 
 
 def train(runs: Sequence[Run], machine: Machine, conditions: Conditions, display: Display) -> list[Path]:
@@ -100,6 +104,7 @@ class _Cohort:
         self._first = first
         self._display = display
         self._pause = conditions.checkpoint_seconds
+        self._go_on = conditions.go_on
         longest = max(run.epochs for run, _ in due)
         self._resident, self._draw, self._source = set_up(first, longest, machine, conditions, display)
         steps = self._draw.steps
@@ -161,6 +166,13 @@ class _Cohort:
         self._share_time(active)
         for training, sums in zip(active, judged, strict=True):
             training.end_epoch(sums)
+            if self._is_given_up(training):
+                training.leave()
+
+    def _is_given_up(self, training: Training) -> bool:
+        """Whether a run that has not ended shall not go on."""
+        asked = None if training.done else self._go_on
+        return asked is not None and not asked(training.run, training.at.epoch, training.validation)
 
     def _save_when_due(self, active: Sequence[Training]) -> None:
         if ranks.leads() and time.monotonic() - self._saved >= self._pause:

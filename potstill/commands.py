@@ -3,65 +3,18 @@
 import inspect
 import json
 import shlex
-from dataclasses import dataclass, field, fields, make_dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from potstill import recipes
 from potstill.errors import RunFailed, UserError
+from potstill.flags import Flags, command_of
 
-
-@dataclass(frozen=True, kw_only=True)
-class Flags:
-    """What every recipe understands.
-
-    Attributes:
-        runs_dir: Where run folders are.
-        seeds: How many seeds, counted up from the recipe's first.
-        seed: One seed only.
-        epochs: Length of every student's training: stages keep their proportion; the teacher's stays.
-        views: Augmented views: "shared" by all seeds, "per-seed", or a number, the most that an image may show.
-        companion: Every image comes with a second "view", or with a "classmate", as some methods need: here, so that
-            others get it too.
-        controls: Behind every arm that has a teacher, the same under teachers that know nothing (untrained, asked about
-            other images, uniform) and under one of the student's own kind.
-        precision: "auto" takes bf16 where the hardware multiplies it and the student is big enough to gain.
-        deterministic: Only deterministic kernels, which matters on CUDA.
-        device: "auto" takes CUDA, else MPS, else the CPU.
-        threads: CPU threads of a process, or "auto".
-        devices: Processes that share the batches of a cohort, each on a GPU of its own or on the CPU; "auto" is one, or
-            as many as train the run already.
-        compile: Whether networks are compiled; "auto" does on CUDA.
-        jobs: Cohorts trained side by side, or "auto": as many as cores where one thread serves a cohort.
-        teacher_at_least: Refuse a teacher of lower accuracy, a fraction.
-        store: Disk space for what teachers say, kept for later runs: of all stores in the folder of runs together, and
-            at most half of what is free; or "off".
-        events: Whether TensorBoard event files are written into the run folders.
-        logger: Tell MLflow or Weights & Biases too.
-        quiet: Print nothing but mistakes.
-    """
-
-    runs_dir: Path = Path("runs")
-    seeds: int | None = None
-    seed: int | None = None
-    epochs: int | None = None
-    views: str | None = None
-    companion: Literal["view", "classmate"] | None = None
-    controls: bool = False
-    precision: Literal["auto", "fp32", "bf16"] | None = None
-    deterministic: bool = False
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    threads: str = "auto"
-    devices: str = "auto"
-    compile: Literal["auto", "on", "off"] = "auto"
-    jobs: str = "auto"
-    teacher_at_least: float | None = None
-    store: str = "10GiB"
-    events: Literal["on", "off"] = "on"
-    logger: Literal["mlflow", "wandb"] | None = None
-    quiet: bool = False
+Common = TypeVar("Common", bound=Flags)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,13 +55,13 @@ def run(words: list[str]) -> int:
 
     sweep = planned(recipe, given, flags)
     wanted, jobs = choices(flags), number("jobs", flags.jobs)
-    command = shlex.join(["potstill", "run", *_without("--runs-dir", words)])
+    command = shlex.join(["potstill", "run", *without(["--runs-dir"], words)])
     around = conditions(command, flags)
     runs = [member.run for member in sweep.members()]
     check(runs, wanted, flags.runs_dir, jobs)
     make_folder(flags.runs_dir)
     path = flags.runs_dir / f"{recipes.label(name).replace(':', '-')}.sweep.json"
-    write_sweep(path, recipes.label(name), _title(recipe, name), command, sweep, flags.runs_dir)
+    write_sweep(path, recipes.label(name), title(recipe, name), command, sweep, flags.runs_dir)
     display = for_terminal(flags.quiet)
     if not unfinished(runs, flags.runs_dir):
         display.line(f"All {len(runs)} runs are finished; delete their folders in {flags.runs_dir} to run again.")
@@ -132,7 +85,8 @@ def _concluded(runs: list[Any], runs_dir: Path, reasons: list[str]) -> int:
     raise RunFailed(f"{len(lost) + len(missing)} of {len(runs)} runs failed: {'; '.join(reasons)}.")
 
 
-def _title(recipe: recipes.Recipe, name: str) -> str:
+def title(recipe: recipes.Recipe, name: str) -> str:
+    """The first line of what a recipe says of itself."""
     return (inspect.getdoc(recipe) or recipes.label(name)).splitlines()[0]
 
 
@@ -227,12 +181,17 @@ def choices(flags: Flags) -> Any:
     return Choices(device=flags.device, threads=threads, compile=flags.compile, devices=devices)
 
 
-def _without(flag: str, words: list[str]) -> list[str]:
-    """The words but for one flag and its value."""
-    if flag in words:
-        place = words.index(flag)
-        return words[:place] + words[place + 2 :]
-    return [word for word in words if not word.startswith(f"{flag}=")]
+def without(flags: Collection[str], words: Sequence[str]) -> list[str]:
+    """The words but for some flags and their values, wherever they stand."""
+    kept: list[str] = []
+    left_out = False
+    for word in words:
+        flag, equals, _ = word.partition("=")
+        named = flag.startswith("--") and flag.replace("_", "-") in flags
+        if not named and not left_out:
+            kept.append(word)
+        left_out = named and not equals
+    return kept
 
 
 def number(flag: str, text: str, expected: str = "expected a whole number ≥ 1, or auto") -> int | None:
@@ -250,52 +209,25 @@ def _share(accuracy: float | None) -> float | None:
     return accuracy
 
 
-def parse(verb: str, words: list[str]) -> tuple[str, recipes.Recipe, dict[str, Any], Flags]:
-    """The recipe that was named, its own arguments, and the common flags."""
+def parse(
+    verb: str, words: list[str], kind: type[Common] = Flags
+) -> tuple[str, recipes.Recipe, dict[str, Any], Common]:
+    """The recipe that was named, its own arguments, and the common flags or those of one verb.
+
+    Raises:
+        UserError: no recipe was named, or there is none of that name.
+    """
     if not words or words[0].startswith("-"):
         help_wanted = bool(words) and words[0] in ("-h", "--help")
         if help_wanted:
-            tyro.cli(Flags, prog=f"potstill {verb} RECIPE", args=["--help"])
+            tyro.cli(kind, prog=f"potstill {verb} RECIPE", args=["--help"])
         raise UserError(
             f"No recipe was named; write `potstill {verb} RECIPE`, with one of {', '.join(recipes.names())}."
         )
     name = words[0]
     recipe = recipes.find(name)
-    command = command_of(recipe)
+    command = command_of(recipe, kind)
     parsed = tyro.cli(command, prog=f"potstill {verb} {name}", args=words[1:])
     own = {p: getattr(parsed, p) for p in inspect.signature(recipe).parameters}
-    common = {f.name: getattr(parsed, f.name) for f in fields(Flags)}
-    return name, recipe, own, Flags(**common)
-
-
-def command_of(recipe: recipes.Recipe) -> type[Any]:
-    """A dataclass whose fields are a recipe's parameters and the common flags, for the parser."""
-    hints = get_type_hints(_without_return(recipe))
-    own: list[Any] = []
-    for parameter in inspect.signature(recipe).parameters.values():
-        if parameter.name in {f.name for f in fields(Flags)}:
-            raise UserError(
-                f"The recipe {recipe.__name__} has a parameter {parameter.name!r}, which is a flag of every recipe; "
-                "call it something else."
-            )
-        required = parameter.default is inspect.Parameter.empty
-        kind = hints.get(parameter.name, str if required else type(parameter.default))
-        own.append((parameter.name, kind) if required else (parameter.name, kind, field(default=parameter.default)))
-    kinds = get_type_hints(Flags)
-    shared = [(f.name, kinds[f.name], field(default=f.default)) for f in fields(Flags)]
-    made = make_dataclass("Command", [*own, *shared], kw_only=True, frozen=True)
-    documentation = inspect.getdoc(recipe) or ""
-    text, _, arguments = documentation.partition("Args:")
-    common = (inspect.getdoc(Flags) or "").partition("Attributes:")[2]
-    made.__doc__ = f"{text.strip()}\n\nAttributes:{arguments.rstrip()}{common}"
-    return made
-
-
-def _without_return(recipe: recipes.Recipe) -> Any:
-    """The recipe's annotations but for what it returns, which may name what only a type checker imports."""
-
-    class Annotations:
-        __annotations__ = {k: v for k, v in recipe.__annotations__.items() if k != "return"}
-
-    Annotations.__module__ = recipe.__module__
-    return Annotations
+    common = {f.name: getattr(parsed, f.name) for f in fields(kind)}
+    return name, recipe, own, kind(**common)

@@ -163,7 +163,8 @@ def size(run: Run) -> dict[str, Any]:
 def _train_all(groups: Sequence[Group], conditions: Conditions, display: Display, jobs: int | None) -> list[Failure]:
     wide = [g for g in groups if g.machine.devices > 1]
     narrow = [g for g in groups if g.machine.devices == 1]
-    alone = [g for g in narrow if jobs == 1 or not _can_share(g) or len(narrow) == 1]
+    here = jobs == 1 or len(narrow) == 1 or conditions.go_on is not None
+    alone = [g for g in narrow if here or not _can_share(g)]
     beside = [g for g in narrow if g not in alone]
     failures = [failure for g in alone if (failure := _train_here(g, conditions, display))]
     reasons = train_beside(beside, conditions, display, jobs or os.cpu_count() or 1) if beside else []

@@ -193,12 +193,20 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"{folder} cannot be made ({error.strerror}); name a place that can be written.") from None
 
 
+class Busy(UserError):
+    """Another process is training in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"Another process is training in {folder}; wait for it, or end it first.")
+        self.folder = folder
+
+
 @contextmanager
 def held(folder: Path) -> Generator[None, None, None]:
     """Hold a run folder while training in it, so that no second process writes there; a kill lets go of it.
 
     Raises:
-        UserError: another process holds it.
+        Busy: another process holds it.
     """
     with open(folder / LOCK, "w") as file:
         for patience in range(_TRIES, -1, -1):
@@ -207,10 +215,15 @@ def held(folder: Path) -> Generator[None, None, None]:
                 break
             except BlockingIOError:
                 if not patience:
-                    sentence = f"Another process is training in {folder}; wait for it, or end it first."
-                    raise UserError(sentence) from None
+                    raise Busy(folder) from None
                 time.sleep(0.02)  # It may be one who only asks, see `is_held`.
         yield
+
+
+def wait(folder: Path) -> None:
+    """Return as soon as no other process trains in a folder."""
+    with open(folder / LOCK, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def is_held(folder: Path) -> bool:

@@ -56,6 +56,8 @@ class Training:
         self.folder = folder
         self.at = Standing()
         self.done = False
+        self.validation: Mapping[str, Any] | None = None
+        """What the last finished epoch measured on the validation split."""
         self._resident = resident
         self._source = source
         self._machine = machine
@@ -97,6 +99,7 @@ class Training:
         if not sound:
             return self._diverge(f"a loss was no longer a finite number in epoch {self.at.epoch + 1}")
         self.at.epoch += 1
+        self.validation = validation
         line = {
             "epoch": self.at.epoch,
             "stage": self._learner.stage.name,
@@ -128,6 +131,11 @@ class Training:
             checkpoint.write(
                 self.folder / "checkpoint.safetensors", tensors, {"at": self.at.__dict__, "learner": values}
             )
+
+    def leave(self) -> None:
+        """Stop here: the folder stays unfinished, and whoever trains the run later goes on from this epoch's end."""
+        self.save()
+        self.done = True
 
     # Stages.
 

@@ -19,7 +19,8 @@ import pytest
 import torch
 import tyro
 
-from potstill import catalogue, cli, commands, evidence, recipes
+from potstill import catalogue, cli, commands, evidence, recipes, tuning
+from potstill.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -76,7 +77,7 @@ def test_what_a_page_shows_works(
     """The blocks of a page share one folder and one namespace, as they do for who pastes them one after another."""
     monkeypatch.chdir(tmp_path)
     shown = [block for block in blocks(page) if block.language == language]
-    if any("run digits:" in block.text for block in shown):
+    if any(" digits:" in block.text for block in shown):
         for teacher in request.getfixturevalue("runs").glob("*teacher*"):
             shutil.copytree(teacher, tmp_path / "runs" / teacher.name)
     module = ModuleType("shown_on_a_page")
@@ -108,6 +109,11 @@ def try_line(line: str) -> None:
     if words[0] == "plan" and tyro.cli(evidence.Plan, args=words[1:]).spread is None:
         check_sweep_names(report(["report", *(word for word in words[1:] if word.endswith(".json"))]))
         return
+    if words[0] == "tune":
+        if not words[1].startswith("digits:"):
+            tuning.asked(words[1:])
+            return
+        words = [*words, "--epochs", "1", "--trials", "2"]
     if words[0] in ("run", "cache") and not words[1].startswith("-"):
         digits = words[1].startswith("digits:")
         words = [*words, "--epochs", "1", *seeds(words)] if digits else ["show", *words[1:]]
@@ -137,13 +143,14 @@ def check_sweep_names(asked: commands.Report) -> None:
         ("potstill run digits:quickstart --temprature 3", "SystemExit"),
         ("potstill report runs/mnist-hintn.sweep.json", "AssertionError"),
         ("potstil list", "AssertionError"),
+        ("potstill tune mnist:hinton --over temperatures=1:2", "UserError"),
         ("potstill plan --diference 1", "SystemExit"),
         ("potstill plan --difference .3 runs/mnist-hintn.sweep.json", "AssertionError"),
         ("potstill compare one", "SystemExit"),
     ],
 )
 def test_a_wrong_line_is_noticed(line: str, reason: str) -> None:
-    with pytest.raises((SystemExit, AssertionError)) as caught:
+    with pytest.raises((SystemExit, AssertionError, UserError)) as caught:
         try_line(line)
     assert caught.typename == reason
 

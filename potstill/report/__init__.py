@@ -20,11 +20,11 @@ def write(paths: Sequence[Path], out: Path, save: Path | None = None, figures: P
         UserError: a path does not exist or holds nothing that can be reported.
     """
     from potstill.record import make_folder, write_bytes
-    from potstill.report import latex
+    from potstill.report import latex, tuning
     from potstill.report.document import document
     from potstill.report.load import gather
-    from potstill.report.page import render, sections
-    from potstill.report.press import save_figures
+    from potstill.report.page import render, sections, tunings
+    from potstill.report.press import save_figures, slug
     from potstill.report.save import file_names, save_tables, table
     from potstill.report.spreadsheet import spreadsheet
 
@@ -33,13 +33,16 @@ def write(paths: Sequence[Path], out: Path, save: Path | None = None, figures: P
     make_folder(out)
     if save is not None:
         save_tables(report.groups, save)
-    write_bytes(out / "report.md", document(report).encode())
+    told = [document(report), tuning.document(report.tunings)]
+    write_bytes(out / "report.md", "\n".join(filter(None, told)).encode())
     write_bytes(out / "report.csv", spreadsheet([table(group) for group in report.groups]).encode())
     write_bytes(out / "report.tex", latex.document(report.groups).encode())
     page = out / "report.html"
-    made = sections(report)
-    write_bytes(page, render(report, made).encode())
+    made, found = sections(report), tunings(report)
+    write_bytes(page, render(report, made, found).encode())
     if figures is not None:
         for name, section in zip(names, made, strict=True):
             save_figures(name, section.panels, figures)
+        for one in found:
+            save_figures(f"{slug(one.tuning.recipe)}-{one.anchor}", one.panels, figures)
     return page

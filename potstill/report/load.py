@@ -10,7 +10,9 @@ from typing import Any, cast
 
 from potstill.errors import UserError
 from potstill.record import STORES, Json, Record, check_format, folder_of, read, read_json
+from potstill.report import tuned
 from potstill.report.outcome import Outcome, outcome
+from potstill.report.tuned import TUNE, Tuning
 
 SWEEP = ".sweep.json"
 """How the name of a sweep's file ends."""
@@ -56,10 +58,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Report:
-    """Every group with something to show, and notices that belong to none of them."""
+    """Every group with something to show, notices that belong to none of them, and what tunings found."""
 
     groups: tuple[Group, ...]
     left_out: tuple[Notice, ...]
+    tunings: tuple[Tuning, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,18 +96,22 @@ def gather(paths: Sequence[Path]) -> Report:
     Raises:
         UserError: a path does not exist or holds nothing, or no finished run is left.
     """
-    found = find(paths)
+    found = find([path for path in paths if not path.name.endswith(TUNE)])
     notices = list(found.notices)
+    tunings, damaged = tuned.gather(paths, SWEEP)
+    notices += [Notice(file.name, said(error, file)) for file, error in damaged.items()]
     groups = [_sweep_group(file, value) for file, value in found.sweeps.items()]
-    if found.rest:
-        groups.append(_unnamed_group(found.rest))
+    tried = {(file.parent / run).resolve() for file, told in tunings.items() for one in told for run in one.runs}
+    rest = [folder for folder in found.rest if folder.resolve() not in tried]
+    if rest:
+        groups.append(_unnamed_group(rest))
     shown = tuple(group for group in groups if group.entries)
     for group in groups:
         if not group.entries:
             notices += [replace(n, name=f"{group.recipe}: {n.name}") for n in group.left_out]
-    if not shown:
+    if not shown and not any(tunings.values()):
         raise UserError(_nothing(paths, notices))
-    return Report(shown, tuple(notices))
+    return Report(shown, tuple(notices), tuple(one for found in tunings.values() for one in found))
 
 
 def _nothing(paths: Sequence[Path], notices: Sequence[Notice]) -> str:

@@ -17,6 +17,7 @@ from potstill.report.plate import Panel, Plate, marks
 from potstill.report.rows import Row, grid, rows
 from potstill.report.save import file_name
 from potstill.report.tables import DASH, EMPTY, Lines, Table, comparison
+from potstill.report.tuning import Tuned, tuned
 from potstill.report.words import amount, rule, summary
 from potstill.report.written import seeds_table, settings_table
 
@@ -78,12 +79,17 @@ class Section:
 
 def sections(report: Report) -> tuple[Section, ...]:
     """The groups of a report, each with its tables and figures."""
-    drawings = DRAWINGS // len(report.groups)
+    drawings = DRAWINGS // max(1, len(report.groups))
     return tuple(_section(group, number, drawings) for number, group in enumerate(report.groups, start=1))
 
 
-def render(report: Report, made: Sequence[Section]) -> str:
-    """The page's text, from the groups of the report and what is made of each."""
+def tunings(report: Report) -> tuple[Tuned, ...]:
+    """The tunings of a report, each with its table and figures."""
+    return tuple(tuned(number, one) for number, one in enumerate(report.tunings, start=1))
+
+
+def render(report: Report, made: Sequence[Section], found: Sequence[Tuned]) -> str:
+    """The page's text, from the report, what is made of each of its groups, and of each tuning."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -96,6 +102,7 @@ def render(report: Report, made: Sequence[Section]) -> str:
     page = environment.get_template("page.html.j2")
     return page.render(
         sections=made,
+        tunings=found,
         notices=report.left_out,
         left_out=left_out,
         runs=runs,

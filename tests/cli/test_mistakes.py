@@ -20,7 +20,8 @@ MISTAKES: dict[str, tuple[Sequence[str], str]] = {
     "verb": (("rn",), "There is no verb 'rn'; did you mean 'run'?"),
     "far verb": (
         ("train",),
-        "There is no verb 'train'; expected one of run, show, cache, list, watch, report, analyze, compare, plan.",
+        "There is no verb 'train'; expected one of run, tune, show, cache, list, watch, report, analyze, compare, "
+        "plan.",
     ),
     "no recipe": (("run",), "No recipe was named; write `potstill run RECIPE`, with one of cifar10:fitnets, "),
     "no recipe, a flag": (("show", "--seed", "1"), "No recipe was named; write `potstill show RECIPE`, with one of "),

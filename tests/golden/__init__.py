@@ -13,6 +13,7 @@ from potstill.caching import Cache
 from potstill.commands import List, Report, command_of, planned
 from potstill.evidence import Compare, Plan
 from potstill.looking import Analyze
+from potstill.tuning import Tune
 from potstill.watching import Watch
 
 FOLDER = Path(__file__).parent
@@ -34,6 +35,7 @@ def flags() -> dict[str, dict[str, str]]:
         "analyze": Analyze,
         "compare": Compare,
         "plan": Plan,
+        "tune": Tune,
         "watch": Watch,
     }
     return {verb: _fields(kind) for verb, kind in {**commands, **fixed}.items()}
