@@ -200,6 +200,8 @@ class Terminal:
             stderr=there,
             env={**plain, "TERM": "xterm"},
             start_new_session=True,
+            # What a shell starts in the background ignores interrupts, and so would the command.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         os.close(there)
         self.shown = ""
