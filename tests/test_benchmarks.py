@@ -12,6 +12,7 @@ from benchmarks import memory, pixels, steps
 from benchmarks.__main__ import add, main
 from benchmarks.machine import conditions, slug
 from benchmarks.timing import Row, Table, in_turn
+from potstill import recipes
 from potstill.record import read_json
 
 
@@ -104,3 +105,14 @@ def test_an_unknown_measurement_is_refused(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit):
         main(["strtup"])
     assert "there is no measurement strtup; expected startup, step-digits, step-cifar" in capsys.readouterr().err
+
+
+def test_what_speed_costs_is_asked_one_thing_at_a_time() -> None:
+    sweep = recipes.find("benchmarks/accuracy.py:accuracy")()
+    for reference, rounded, walking in (sweep.arms[:3], sweep.arms[3:]):
+        data = reference.run.data
+        assert (reference.run.precision, data.sharing) == ("fp32", "shared")
+        assert replace(rounded.run, precision="fp32") == reference.run
+        assert replace(walking.run, data=data) == reference.run
+        assert (rounded.run.precision, walking.run.data.sharing) == ("bf16", "per-seed")
+    assert len(sweep.seeds) >= 5
