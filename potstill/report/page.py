@@ -182,7 +182,9 @@ def _models(table: Sequence[Row]) -> tuple[Model, ...]:
         for role in ("student", "teacher"):
             model = summary.get(role)
             if isinstance(model, dict) and "layers" in model:
-                _, arms = found.setdefault(json.dumps(model, sort_keys=True), (cast(Json, model), []))
+                # What a first stage or a teacher keeps fixed makes it no other network.
+                shown = {key: value for key, value in cast(Json, model).items() if key != "trainable_parameters"}
+                _, arms = found.setdefault(json.dumps(shown, sort_keys=True), (shown, []))
                 arms.append(row.arm if role == "student" else "teacher")
     return tuple(_model(model, list(dict.fromkeys(arms))) for model, arms in found.values())
 

@@ -195,6 +195,17 @@ def test_models_and_environment(page: Path):
     assert "<dt>machine</dt><dd>cpu (Some CPU), 1 thread, fp32</dd>" in text
 
 
+def test_a_network_is_described_once_whatever_a_run_keeps_fixed(runs: Runs, tmp_path: Path):
+    runs.run("hard", 1, 0.9)
+    folder = runs.run("hint", 1, 0.9)
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["student"]["trainable_parameters"] -= 1
+    (folder / "summary.json").write_text(json.dumps(summary))
+    text = write([runs.sweep()], tmp_path / "out").read_text()
+    assert text.count("<summary><strong>mlp16</strong>") == 1
+    assert "hard, hint</span></summary>" in text
+
+
 def test_several_devices_are_counted(runs: Runs, tmp_path: Path):
     runs.run("hard", 1, 0.9, environment={"devices": 2})
     assert "2 × cpu (Some CPU), 1 thread" in write([runs.sweep()], tmp_path / "out").read_text()
