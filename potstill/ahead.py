@@ -11,7 +11,7 @@ from potstill.gate import gate
 from potstill.machine import Choices, Machine
 from potstill.record import make_folder
 from potstill.run import Run
-from potstill.source import Live, Source
+from potstill.source import Live
 from potstill.sweep import needed_by
 
 
@@ -60,12 +60,17 @@ def _fill(runs: Sequence[Run], machine: Machine, conditions: Conditions, display
     assert source is not None
     for line in gate(source, resident, conditions.teacher_at_least)[1]:
         display.line(line)
-    for live in _networks(source):
-        _ask(live, resident, draw.turns(epochs - 1)[-1] + 1 if epochs else 0, display)
+    taps = dict.fromkeys(
+        tap for run in runs for stage in run.stages for term in stage.terms for tap in term.teacher_taps
+    )
+    for live, own in source.networks(tuple(taps)):
+        _ask(live, own, resident, draw.turns(epochs - 1)[-1] + 1 if epochs else 0, display)
 
 
-def _ask(live: Live, resident: Resident, turns: int, display: Display) -> None:
-    live.answers(resident.test)
+def _ask(live: Live, taps: Sequence[str], resident: Resident, turns: int, display: Display) -> None:
+    live.prepare(resident.test, 0)
+    if resident.validation is not None:
+        live.prepare(resident.validation, 0, taps)
     if not live.turns_are_named and turns:
         display.line("The views of the training images have no end, so none of them is stored; --views V limits them.")
         return
@@ -74,7 +79,7 @@ def _ask(live: Live, resident: Resident, turns: int, display: Display) -> None:
     shown = min(turns, live.views)
     display.begin(name, shown)
     for turn in range(shown):
-        live.answers(resident.train, turn)
+        live.prepare(resident.train, turn, taps)
         display.at(name, turn + 1)
         if not live.keeps(resident.train):
             break
@@ -83,9 +88,3 @@ def _ask(live: Live, resident: Resident, turns: int, display: Display) -> None:
 
 def _asks(run: Run) -> bool:
     return any(term.needs_teacher for stage in run.stages for term in stage.terms)
-
-
-def _networks(source: Source) -> list[Live]:
-    """Every network behind a source."""
-    own = [source] if isinstance(source, Live) else []
-    return own + [live for part in source.parts for live in _networks(part)]

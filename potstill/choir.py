@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from potstill.data import Resident, Split
 from potstill.errors import UserError
-from potstill.source import Source
+from potstill.source import Live, Source
 from potstill.types import Batch, Trace
 
 
@@ -37,9 +37,14 @@ class Choir(Source):
         """The weighted mean of the members'."""
         return self._mean([part.answers(split, turn) for part in self.parts])
 
-    def passes_per_view(self, turns: int, tapped: bool) -> float:
+    def passes_per_view(self, turns: int, taps: Sequence[str]) -> float:
         """Those of all members."""
-        return sum(part.passes_per_view(turns, tapped) for part in self.parts)
+        return sum(part.passes_per_view(turns, own) for part, own in zip(self.parts, self._routed(taps), strict=True))
+
+    def networks(self, taps: Sequence[str]) -> list[tuple[Live, tuple[str, ...]]]:
+        """The members'."""
+        routed = zip(self.parts, self._routed(taps), strict=True)
+        return [network for part, own in routed for network in part.networks(own)]
 
     def _routed(self, taps: Sequence[str]) -> list[list[str]]:
         routed: list[list[str]] = [[] for _ in self.parts]
@@ -85,9 +90,13 @@ class Misplaced(Source):
         """The right ones: what agreement is measured against."""
         return self.parts[0].answers(split, turn)
 
-    def passes_per_view(self, turns: int, tapped: bool) -> float:
+    def passes_per_view(self, turns: int, taps: Sequence[str]) -> float:
         """The right teacher's."""
-        return self.parts[0].passes_per_view(turns, tapped)
+        return self.parts[0].passes_per_view(turns, taps)
+
+    def networks(self, taps: Sequence[str]) -> list[tuple[Live, tuple[str, ...]]]:
+        """The right teacher's."""
+        return self.parts[0].networks(taps)
 
 
 class Even(Source):
@@ -113,9 +122,13 @@ class Even(Source):
         count = int(split.index.max()) + 1
         return self._resident.mean.new_zeros(count, self._resident.classes)
 
-    def passes_per_view(self, turns: int, tapped: bool) -> float:
+    def passes_per_view(self, turns: int, taps: Sequence[str]) -> float:
         """None."""
         return 0.0
+
+    def networks(self, taps: Sequence[str]) -> list[tuple[Live, tuple[str, ...]]]:
+        """None."""
+        return []
 
 
 def _rolled(answer: Trace) -> Trace:

@@ -12,10 +12,11 @@ from potstill.data import Draw, Resident, Split, content, load
 from potstill.display import Display
 from potstill.errors import UserError
 from potstill.gate import gate
+from potstill.kept import chunks
 from potstill.live import Kind
 from potstill.machine import Machine
 from potstill.run import Run, fingerprint
-from potstill.source import Source, chunks
+from potstill.source import Source
 from potstill.store import LIMIT, Storage
 from potstill.teacher import Surroundings, opened
 from potstill.training import Judged, Training

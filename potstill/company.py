@@ -7,12 +7,13 @@ from torch import Tensor, nn
 
 from potstill import evaluate, ranks
 from potstill.data import Resident, Split
+from potstill.kept import chunks
 from potstill.machine import Machine
 from potstill.models import aliases
 from potstill.objective import Objective, learn, taught_by
 from potstill.run import Run
 from potstill.sight import look
-from potstill.source import Source, chunks
+from potstill.source import Source
 from potstill.stage import Stage
 from potstill.taps import trace
 from potstill.term import Plan

@@ -23,7 +23,7 @@ from potstill.data.order import mix
 from potstill.record import Json
 
 PAGE = 4096
-_BLOCK = 16_384  # Rows that are looked at together, so that checking takes little memory.
+_BLOCK = 2**20  # Bytes that are looked at together, so that checking them takes no more than a processor's cache.
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 Bytes = npt.NDArray[np.uint8]
@@ -71,6 +71,11 @@ class Rows:
         """Bytes of a row on disk."""
         return 4 * self._words + 8
 
+    @property
+    def _span(self) -> int:
+        """Rows that are looked at together."""
+        return max(_BLOCK // self.size, 1)
+
     def read(self, places: Places) -> tuple[Bytes, npt.NDArray[np.bool_]]:
         """The values of the rows at these addresses, (N, width), and which of them are whole, (N,).
 
@@ -80,8 +85,8 @@ class Rows:
         values = np.zeros((len(places), self._width), dtype=np.uint8)
         whole = np.zeros(len(places), dtype=np.bool_)
         with _opened(self._path, os.O_RDONLY) as file:
-            for start in range(0, 0 if file is None else len(places), _BLOCK):
-                here = slice(start, start + _BLOCK)
+            for start in range(0, 0 if file is None else len(places), self._span):
+                here = slice(start, start + self._span)
                 assert file is not None
                 values[here], whole[here] = self._block(file, places[here])
         return values, whole
@@ -107,14 +112,14 @@ class Rows:
         """How many rows of the file are whole."""
         length = self._path.stat().st_size - PAGE
         addresses = np.arange(-(-length // self.size), dtype=np.int64)
-        parts = (addresses[start : start + _BLOCK] for start in range(0, len(addresses), _BLOCK))
+        step = self._span
+        parts = (addresses[start : start + step] for start in range(0, len(addresses), step))
         return sum(int(self.read(part)[1].sum()) for part in parts)
 
     def _block(self, file: int, places: Places) -> tuple[Bytes, npt.NDArray[np.bool_]]:
         block = np.zeros((len(places), self.size), dtype=np.uint8)
         for first, last in _together(places):
-            found = os.pread(file, (last - first) * self.size, PAGE + int(places[first]) * self.size)
-            block[first:last].reshape(-1)[: len(found)] = np.frombuffer(found, dtype=np.uint8)
+            os.preadv(file, [block[first:last].reshape(-1).data], PAGE + int(places[first]) * self.size)
         words = block.view(np.uint32)
         sealed = words[:, self._words :].view(np.uint64)[:, 0]
         return block[:, : self._width], sealed == self._seals(words, places)
@@ -122,7 +127,9 @@ class Rows:
     def _seals(self, words: npt.NDArray[np.uint32], places: Places) -> npt.NDArray[np.uint64]:
         """Of rows of words, (N,); never 0, so that a hole is no row."""
         own = mix(self._start + places.astype(np.uint64) * _STEP)
-        total = words[:, : self._words].astype(np.uint64) @ self._factors
+        step = self._span
+        blocks = (words[start : start + step, : self._words] for start in range(0, len(words), step))
+        total = np.concatenate([np.zeros(0, dtype=np.uint64), *(b.astype(np.uint64) @ self._factors for b in blocks)])
         return np.maximum(mix(own + total), np.uint64(1))
 
 

@@ -85,6 +85,13 @@ class Run:
                         f"The term {term.key!r} of {self.name!r} compares with a teacher, but the run has none; "
                         "give it one, or leave the term out."
                     )
+                sample = None if self.teacher is None else self.teacher.sample
+                if sample is not None and not term.suits_sample(sample.temperature):
+                    raise UserError(
+                        f"The term {term.key!r} of {self.name!r} would be biased by a teacher that is Sampled; only "
+                        f"KD(temperature={sample.temperature:g}) is not, without standardize and only_right: give the "
+                        "run the whole teacher, or that term."
+                    )
 
     @property
     def epochs(self) -> int:

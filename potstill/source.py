@@ -1,27 +1,24 @@
 """Teachers at work outside: who answers for a batch, once for a whole cohort."""
 
 import abc
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from potstill import ranks
-from potstill.data import Resident, Split, Views, views_at
+from potstill.data import Resident, Split, Views
+from potstill.form import AHEAD, Form
+from potstill.kept import REMEMBERED, Kept
 from potstill.machine import Machine
 from potstill.models import aliases
 from potstill.reading import Reading
-from potstill.shelf import ENDLESS, KEPT, Shelf, addressed
+from potstill.sampling import Sample
+from potstill.shelf import ENDLESS, KEPT, LOGITS, Kind
 from potstill.sight import look
-from potstill.store import Store
+from potstill.store import Store, told_size
 from potstill.taps import trace
 from potstill.types import Batch, Trace
-
-CHUNK = 500
-"""Images per pass outside training; fixed, because another size of batch may give other bits."""
-
-REMEMBERED = 2**29
-"""Bytes that a cohort may keep in memory of a teacher's logits, of a turn at the least."""
 
 
 class Source(abc.ABC):
@@ -61,19 +58,24 @@ class Source(abc.ABC):
         """The logits of every image of a split at one turn of its walk, (published images, K), by index."""
 
     @abc.abstractmethod
-    def passes_per_view(self, turns: int, tapped: bool) -> float:
-        """Passes of its networks per view over so many turns, in the mean; `tapped` where activations are asked for."""
+    def passes_per_view(self, turns: int, taps: Sequence[str]) -> float:
+        """Passes of its networks per view over so many turns, in the mean, where these activations are asked for."""
+
+    @abc.abstractmethod
+    def networks(self, taps: Sequence[str]) -> "list[tuple[Live, tuple[str, ...]]]":
+        """Every network behind it, and which of its activations are meant."""
 
 
 class Live(Source):
-    """One network. Its logits are computed once for each view that images show, in large batches, and looked up after.
+    """One network. What it says is computed once for each view that images show, in large batches, and then looked up.
 
-    That is so wherever views come in turns that can be named (`turns_are_named`): as many of the turns as fit
-    `REMEMBERED` bytes are kept, and the two that were asked for last; all of them where there is a store. Otherwise the
-    network is asked at every step, about the very batch.
+    That is so wherever views come in turns that can be named (`turns_are_named`), and for activations too of which a
+    turn is not too large (`ahead`). As many turns as fit `REMEMBERED` bytes are kept, and those that were asked for
+    last; all of them where there is a store. Otherwise the network is asked at every step, about the very batch.
 
     Attributes:
         asked: Batches that the network has seen.
+        checks: Those of them that it has seen only to compare what it says with what is stored.
     """
 
     def __init__(
@@ -84,23 +86,26 @@ class Live(Source):
         walk: Views | None = None,
         reading: Reading | None = None,
         store: Store | None = None,
+        sample: Sample | None = None,
     ):
         self.network = machine.place(network).requires_grad_(False)
         self.store = store
         self.asked = 0
+        self.checks = 0
         self._resident = resident
         self._walk = walk
         self._machine = machine
         self._reading = reading
-        tracer = trace(self.network, aliases=aliases(network), compile=machine.compile)
-        self._run = ranks.divided(tracer)
-        self._answers: dict[tuple[str, int], Tensor] = {}
-        self._shelves: dict[str, Shelf] = {}
-
-    @property
-    def checks(self) -> int:
-        """Batches that the network has seen only to compare what it says with what is stored."""
-        return 0 if self.store is None else self.store.checks
+        names = aliases(network)
+        self._run = ranks.divided(trace(self.network, aliases=names, compile=machine.compile))
+        # Compiled, a network may give other bits where other taps are asked for: so what is kept of them never is.
+        self._eager = ranks.divided(trace(self.network, aliases=names)) if machine.compile else self._run
+        self._drawn = LOGITS
+        if sample is not None:
+            self._drawn = Kind(sample=sample, classes=() if reading is None else reading.classes)
+        self._forms: dict[str, Form] = {}
+        self._kept = Kept(resident, walk, store, self._say)
+        self._warned: set[str] = set()
 
     @property
     def passes(self) -> int:
@@ -115,101 +120,149 @@ class Live(Source):
     @property
     def turns_are_named(self) -> bool:
         """Whether training images are asked about a turn at a time: there is a last view, and a turn fits."""
-        there = self._walk is not None or self._resident.augment is None
-        size = len(self._resident.train) * self._resident.classes * 4
-        return there and self.views < ENDLESS and size <= REMEMBERED
+        return self._views_end and self._turn <= REMEMBERED
+
+    @property
+    def _views_end(self) -> bool:
+        return (self._walk is not None or self._resident.augment is None) and self.views < ENDLESS
+
+    @property
+    def _turn(self) -> int:
+        """Bytes of what is kept of the logits of one turn of the training images."""
+        sample = self._drawn.sample
+        return len(self._resident.train) * (self._resident.classes if sample is None else sample.draws) * 4
 
     def look(self, taps: Sequence[str]) -> Trace:
         """The network's."""
         assert self.network is not None
         shape, classes = self._resident.shape, self._resident.classes
-        if self._reading is None:
-            return look("teacher", self.network, taps, shape, classes)
-        answer = look("teacher", self.network, taps, self._reading.shape(shape), self._reading.outputs(classes))
-        return Trace(self._reading.logits(answer.logits), answer.taps)
+        if self._reading is not None:
+            shape, classes = self._reading.shape(shape), self._reading.outputs(classes)
+        answer = look("teacher", self.network, taps, shape, classes)
+        self._forms |= {tap: Form.of(tap, value) for tap, value in answer.taps.items()}
+        return answer if self._reading is None else Trace(self._reading.logits(answer.logits), answer.taps)
 
     def __call__(self, batch: Batch, split: Split, taps: Sequence[str] = (), turns: tuple[int, ...] = (0,)) -> Trace:
         """The network's, or what it said before."""
         if split is self._resident.train and not self.turns_are_named:
+            self._warn("", split, self._turn, REMEMBERED)
             answer = self._ask(batch, taps)
             return Trace(self._read(answer.logits), answer.taps)
         # Looked up beside taps too: another size of batch may give other bits, and a student's must not hang on
         # whether a companion asks for taps.
-        parts = zip(turns, batch.index.chunk(len(turns)), strict=True)
-        logits = torch.cat([self.answers(split, turn)[index] for turn, index in parts])
-        return Trace(logits, self._ask(batch, taps).taps if taps else {})
+        ahead = [tap for tap in taps if self.ahead(tap, split)]
+        shares = zip(turns, batch.index.chunk(len(turns)), strict=True)
+        parts = [self._found(split, turn, index, ahead, len(turns) - 1) for turn, index in shares]
+        live = [tap for tap in taps if tap not in ahead]
+        for tap in live:
+            self._warn(tap, split, self._forms[tap].size(len(split)), AHEAD)
+        asked: Mapping[str, Tensor] = self._ask(batch, live).taps if live else {}
+        told = {tap: asked[tap] if tap in asked else torch.cat([part.taps[tap] for part in parts]) for tap in taps}
+        return Trace(torch.cat([part.logits for part in parts]), told)
 
     @torch.no_grad()
+    def prepare(self, split: Split, turn: int, taps: Sequence[str] = (), beside: int = 0) -> None:
+        """See to it that what is said of a split at a turn of its walk is there, as far as it is asked for ahead.
+
+        Args:
+            split: The split.
+            turn: Of its walk.
+            taps: Activations that are wanted beside the logits.
+            beside: How many turns that came last have to stay in memory.
+        """
+        ahead = [tap for tap in taps if self.ahead(tap, split)]
+        small_first = sorted(ahead, key=lambda tap: self._forms[tap].size(1))  # They get the room that there is.
+        self._kept.prepare(split, turn, [self._kind(split), *map(Kind, small_first)], beside)
+
     def answers(self, split: Split, turn: int = 0) -> Tensor:
         """Read or computed where they are not there yet."""
-        walk = self._walk if split is self._resident.train else None
-        place = 0 if walk is None else turn % walk.count
-        if (split.name, place) not in self._answers:
-            logits = self._read(self._gathered(split, walk, place))
-            told = logits.new_zeros(int(split.index.max()) + 1, logits.shape[1])
-            told[split.index] = logits
-            self._answers[split.name, place] = told
-            self._forget()
-        return self._answers[split.name, place]
+        self.prepare(split, turn)
+        logits = self._logits(self._kept.at(split, turn, self._kind(split)), split)
+        told = logits.new_zeros(int(split.index.max()) + 1, logits.shape[1])
+        told[split.index] = logits
+        return told
+
+    def ahead(self, tap: str, split: Split) -> bool:
+        """Whether an activation is asked for a turn at a time."""
+        if tap not in self._forms:
+            self.look((tap,))
+        return self.turns_are_named and self._forms[tap].ahead(len(split))
 
     def keeps(self, split: Split) -> bool:
-        """Whether what it says of a split is there for later runs."""
-        shelf = self._shelves.get(split.name)
-        return shelf is not None and shelf.keeps
+        """Whether anything that it says of a split is there for later runs."""
+        return self._kept.keeps(split)
 
-    def passes_per_view(self, turns: int, tapped: bool) -> float:
-        """1 where it is asked at every step, less where each view is asked about once; with taps both.
+    def passes_per_view(self, turns: int, taps: Sequence[str]) -> float:
+        """1 where it is asked at every step, less where each view is asked about once; with large activations both.
 
         A single view counts nothing, and nothing depends on what a store held before.
         """
         if not self.turns_are_named:
             return 1.0
-        return tapped + (0.0 if self._resident.augment is None else min(self.views, turns) / turns)
+        ahead = [tap for tap in taps if self.ahead(tap, self._resident.train)]
+        once = 0.0 if self._resident.augment is None else min(self.views, turns) / turns
+        return (len(ahead) < len(taps)) + once * (2 if ahead and self._machine.compile else 1)
 
-    def _forget(self) -> None:
-        """Of the turns of training images the first that fit stay, and the last two, which one batch may need."""
-        turns = [key for key in self._answers if key[0] == self._resident.train.name]
-        size = sum(self._answers[key].nbytes for key in turns)
-        while size > REMEMBERED and len(turns) > 2:
-            size -= self._answers.pop(turns.pop(-3)).nbytes
+    def networks(self, taps: Sequence[str]) -> "list[tuple[Live, tuple[str, ...]]]":
+        """Itself."""
+        return [(self, tuple(taps))]
 
-    def _gathered(self, split: Split, walk: Views | None, place: int) -> Tensor:
-        """What comes out of the network for every image of a split, (N, outputs), in chunks, or out of the store."""
-        view = views_at(walk, split, place)
+    def _kind(self, split: Split) -> Kind:
+        """What is kept of the logits: of training images perhaps a sample."""
+        return self._drawn if split is self._resident.train else LOGITS
 
-        def ask(start: int) -> Tensor:
-            logits = self._ask(_chunk(self._resident, split, start, view), ()).logits
-            return logits if logits.dtype in KEPT.values() else logits.float()
+    def _found(self, split: Split, turn: int, index: Tensor, taps: Sequence[str], beside: int) -> Trace:
+        """What it said of some images, by their published places."""
+        self.prepare(split, turn, taps, beside)
+        rows = torch.searchsorted(split.index, index)  # A split is in the published order.
+        logits = self._logits(self._kept.at(split, turn, self._kind(split))[rows], split)
+        return Trace(logits, {t: self._forms[t].shaped(self._kept.at(split, turn, Kind(t))[rows]) for t in taps})
 
-        if self.store is not None and addressed(walk):
-            if split.name not in self._shelves:
-                self._shelves[split.name] = Shelf(self.store, split, walk, self._resident.augment, CHUNK)
-            found = self._shelves[split.name].gather(place, ask)
-            if found is not None:
-                return found
-        return torch.cat([ask(start) for start in range(0, len(split), CHUNK)])
+    def _say(self, batch: Batch, kinds: Sequence[Kind], checking: bool) -> list[Tensor]:
+        """What is kept of a chunk, (n, values) of each kind."""
+        before = self.asked
+        taps = tuple(kind.tap for kind in kinds if kind.tap)
+        answer = self._ask(batch, taps, kept=True)
+        logits = answer.logits
+        if taps and len(taps) < len(kinds) and self._machine.compile:
+            logits = self._ask(batch, ()).logits
+        self.checks += checking * (self.asked - before)
+        return [
+            self._forms[kind.tap].rows(answer.taps[kind.tap]) if kind.tap else self._row(kind, logits, batch)
+            for kind in kinds
+        ]
+
+    def _row(self, kind: Kind, logits: Tensor, batch: Batch) -> Tensor:
+        if kind.sample is not None:
+            return kind.sample.drawn(self._read(logits), batch.index, batch.view)
+        return logits if logits.dtype in KEPT.values() else logits.float()
+
+    def _logits(self, rows: Tensor, split: Split) -> Tensor:
+        """What rows say, (N, K), float32."""
+        sample = self._kind(split).sample
+        return self._read(rows) if sample is None else sample.logits(rows, self._resident.classes)
 
     def _read(self, logits: Tensor) -> Tensor:
         return logits.float() if self._reading is None else self._reading.logits(logits.float())
 
     @torch.no_grad()
-    def _ask(self, batch: Batch, taps: Sequence[str]) -> Trace:
+    def _ask(self, batch: Batch, taps: Sequence[str], kept: bool = False) -> Trace:
         """As it comes out of the network: in the type in which it was computed, before its classes are mapped."""
         assert self.network is not None
         self.network.eval()
         self.asked += 1
         inputs = batch.inputs if self._reading is None else self._reading.inputs(batch.inputs, self._resident)
         with self._machine.autocast():
-            return self._run(inputs, tuple(taps))
+            return (self._eager if kept and taps else self._run)(inputs, tuple(taps))
 
-
-def chunks(resident: Resident, split: Split, walk: Views | None = None, turn: int = 0) -> Iterator[Batch]:
-    """A split in its own order, in batches of `CHUNK`, made as they are asked for; augmented where a walk is given."""
-    view = views_at(walk, split, turn)
-    for start in range(0, len(split), CHUNK):
-        yield _chunk(resident, split, start, view)
-
-
-def _chunk(resident: Resident, split: Split, start: int, view: Tensor | None) -> Batch:
-    rows = torch.arange(start, min(start + CHUNK, len(split)), device=split.labels.device)
-    return resident.batch(split, rows, None if view is None else view[rows])
+    def _warn(self, tap: str, split: Split, size: int, limit: int) -> None:
+        """Say once, where there is a store, what is too large for it: a turn must fit the memory."""
+        if self.store is None or not self._views_end or size <= limit or tap in self._warned:
+            return
+        self._warned.add(tap)
+        said = f"answers ({tap!r})" if tap else "answers"
+        draw = "" if tap else "; give the run Sampled(right=teacher, draws=64) to keep drawn classes"
+        self.store.storage.tell(
+            f"The teacher's {said} about {len(split):,} {split.name} images take {told_size(size)} a view, more than "
+            f"the {told_size(limit)} that is kept in memory; they are not stored, and it is asked at every step{draw}."
+        )

@@ -15,9 +15,13 @@ from potstill.store import taken_by, told_size
 
 @dataclass(frozen=True)
 class Held:
-    """What is there about one split: whole rows, images, and the views that there are rows for, if there is an end."""
+    """What is there of one kind about a split: whole rows, images, and the views that there are rows for, if any end.
+
+    The kind is the logits' where `kind` is empty.
+    """
 
     split: str
+    kind: str
     rows: int
     images: int
     views: int | None
@@ -47,8 +51,8 @@ class Stock:
 
     @property
     def agreement(self) -> tuple[int, int] | None:
-        """Of each split's last comparison with the live teacher: equal answers, and compared ones; None without."""
-        last = {line["split"]: line for line in self.log if "compared" in line}
+        """Of the last comparison of each kind and split with the live teacher: equal answers, and compared ones."""
+        last = {_whose(line): line for line in self.log if "compared" in line}
         if not last:
             return None
         return sum(line["equal"] for line in last.values()), sum(line["compared"] for line in last.values())
@@ -57,23 +61,31 @@ class Stock:
     def break_even(self) -> float | None:
         """After how many runs, each of which shows every stored row once, it has paid for itself; None for never.
 
-        Without it n runs ask the teacher n times about every row. With it the first asks, and writes, and each later
-        one reads, and compares a chunk of each split: n = 1 + writing / (asking − reading − comparing).
+        Without it n runs ask the teacher n times about every image in every view. With it the first asks, and writes,
+        and each later one reads, and compares a chunk of each: n = 1 + writing / (asking − reading − comparing).
         """
-        rows = sum(each.rows for each in self.held)
-        asking, writing = (rows * self._seconds(kind, "rows") for kind in ("asking", "writing"))
-        compared: dict[str, list[float]] = {}
+        most: dict[str, int] = {}
+        for each in self.held:  # One pass answers for all kinds.
+            most[each.split] = max(most.get(each.split, 0), each.rows)
+        asking = sum(most.values()) * self._seconds("asking", "rows")
+        writing = sum(each.rows * self._seconds("writing", "rows", each.kind) for each in self.held)
+        reading = sum(each.rows * self._seconds("reading", "read", each.kind) for each in self.held)
+        compared: dict[tuple[str, str], list[float]] = {}
         for line in self.log:
             if "compared" in line:
-                compared.setdefault(line["split"], []).append(line["seconds"])
-        comparing = sum(sum(each) / len(each) for each in compared.values())
-        saved = asking - rows * self._seconds("reading", "read") - comparing
+                compared.setdefault(_whose(line), []).append(line["seconds"])
+        saved = asking - reading - sum(sum(each) / len(each) for each in compared.values())
         return 1 + writing / saved if saved > 0 else None
 
-    def _seconds(self, kind: str, per: str) -> float:
+    def _seconds(self, what: str, per: str, kind: str = "") -> float:
         """Of one row, in the mean."""
-        lines = [line for line in self.log if kind in line]
-        return sum(line[kind] for line in lines) / max(sum(line[per] for line in lines), 1)
+        lines = [line for line in self.log if what in line and line.get("kind", "") == kind]
+        return sum(line[what] for line in lines) / max(sum(line[per] for line in lines), 1)
+
+
+def _whose(line: record.Json) -> tuple[str, str]:
+    """The split and the kind that a line of the log is about."""
+    return line["split"], line.get("kind", "")
 
 
 def stocks(root: Path) -> list[Stock]:
@@ -99,7 +111,7 @@ def stocks(root: Path) -> list[Stock]:
 def _held(path: Path) -> Held:
     head = head_of(path) or {}
     count = Rows(path, head, head["outputs"] * KEPT[head["dtype"]].itemsize).count()
-    return Held(head["split"], count, head["images"], head["views"])
+    return Held(head["split"], head.get("kind", ""), count, head["images"], head["views"])
 
 
 def drop(root: Path, key: str) -> Stock:
@@ -132,7 +144,7 @@ def _line(stock: Stock) -> tuple[str, ...]:
         stock.key,
         stock.label,
         stock.data,
-        ", ".join(f"{held.split} {_coverage(held)}" for held in stock.held) or "nothing",
+        ", ".join(_coverage(held) for held in stock.held) or "nothing",
         told_size(stock.size),
         "not compared yet" if agreement is None else f"{agreement[0]:,} of {agreement[1]:,}",
         "never" if pays is None else f"{pays:.2f} runs",
@@ -141,6 +153,7 @@ def _line(stock: Stock) -> tuple[str, ...]:
 
 def _coverage(held: Held) -> str:
     turns = held.rows / max(held.images, 1)
+    what = f"{held.split} ({held.kind})" if held.kind else held.split
     if held.views == 1:
-        return f"{turns:.1%}"
-    return f"{turns:.4g} views" if held.views is None else f"{turns:.4g} of {held.views} views"
+        return f"{what} {turns:.1%}"
+    return f"{what} {turns:.4g} views" if held.views is None else f"{what} {turns:.4g} of {held.views} views"

@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class Storage:
         content: Identity of the data.
         turns: How many turns of their walks the training images show.
         tell: Shows a sentence.
+        reserved: Bytes of each file that this training has begun, when it is complete.
     """
 
     root: Path
@@ -53,6 +54,7 @@ class Storage:
     content: str
     turns: int
     tell: Callable[[str], None]
+    reserved: dict[Path, int] = field(default_factory=dict[Path, int])
 
     def open(
         self, label: str, network: nn.Module, reading: Reading | None, resident: Resident, machine: Machine
@@ -61,9 +63,10 @@ class Storage:
         return Store(self, label, _identity(network, reading, resident, self.content, machine))
 
     def room(self) -> int:
-        """Bytes that may be added now."""
+        """Bytes that may be added now, beside what is set aside for files that are not complete."""
         taken = sum(taken_by(path) for path in self.root.rglob("*"))
-        return max(min(self.limit - taken, shutil.disk_usage(self.root).free // 2), 0)
+        due = sum(max(size - taken_by(path), 0) for path, size in self.reserved.items())
+        return max(min(self.limit - taken, shutil.disk_usage(self.root).free // 2) - due, 0)
 
 
 def _identity(
@@ -97,7 +100,6 @@ class Store:
         folder: Where they are.
         usable: Whether they may be read: not where they turned out to be another network's.
         writable: Whether more may be written: not where the disk refused it.
-        checks: Batches that the network has seen only to compare what it says with what is stored.
     """
 
     def __init__(self, storage: Storage, label: str, identity: Mapping[str, Any]):
@@ -105,7 +107,7 @@ class Store:
         self.key = digest(identity)
         self.usable = True
         self.writable = True
-        self.checks = 0
+        self._told = False
         name = "".join(c if c.isalnum() or c in "._" else "-" for c in label).strip("-") or "teacher"
         self.folder = storage.root / f"{name}-{self.key[: record.SHORT]}"
         self._about = {"format": record.FORMAT, "version": __version__, "key": self.key, "label": label}
@@ -121,21 +123,24 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             record.write_json(self.folder / "about.json", self._about)
 
-    def agree(self, split: str, compared: int, equal: int, seconds: float) -> None:
+    def agree(self, split: str, kind: str, compared: int, equal: int, seconds: float) -> None:
         """Take note of what a comparison with the live network gave, and use the store no more where it differs."""
-        self.log(split=split, compared=compared, equal=equal, seconds=seconds)
+        named = {"kind": kind} if kind else {}
+        self.log(split=split, **named, compared=compared, equal=equal, seconds=seconds)
         if equal < compared:
             self.refuse(f"holds other answers than its teacher gives ({compared - equal} of {compared} differ)")
-        elif self.checks == 1:
+        elif self.usable and not self._told:
+            self._told = True
             self.storage.tell(f"store: {equal} of {compared} answers are those of the live teacher ({self.folder})")
 
     def refuse(self, why: str) -> None:
         """Use it no more, and leave what is there as it is."""
-        self.usable = self.writable = False
-        self.storage.tell(
-            f"The store {self.folder} {why}; it is left alone and the teacher answers live: `potstill cache --drop "
-            f"{self.key[: record.SHORT]}` removes it."
-        )
+        if self.usable:
+            self.usable = self.writable = False
+            self.storage.tell(
+                f"The store {self.folder} {why}; it is left alone and the teacher answers live: `potstill cache --drop "
+                f"{self.key[: record.SHORT]}` removes it."
+            )
 
     def give_up(self, error: OSError) -> None:
         """Write no more."""

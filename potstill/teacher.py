@@ -18,6 +18,7 @@ from potstill.inside import Inside
 from potstill.machine import Machine
 from potstill.models import Network, build
 from potstill.reading import Reading
+from potstill.sampling import Sample
 from potstill.source import Live, Source
 from potstill.store import Storage
 
@@ -34,6 +35,7 @@ class Surroundings(NamedTuple):
         machine: What it runs on.
         walk: Each image's walk through its views; None without augmentation.
         storage: Where what networks say is stored; None for nowhere.
+        sample: How classes are drawn from what networks say of training images; None for all logits.
     """
 
     runs_dir: Path | None
@@ -41,6 +43,7 @@ class Surroundings(NamedTuple):
     machine: Machine
     walk: Views | None
     storage: Storage | None = None
+    sample: Sample | None = None
 
     def live(self, label: str, network: nn.Module, reading: Reading | None = None) -> Live:
         """A network at work in them, with the store of what it said before.
@@ -53,7 +56,7 @@ class Surroundings(NamedTuple):
         store = None
         if self.storage is not None:
             store = self.storage.open(label, network, reading, self.resident, self.machine)
-        return Live(network, self.resident, self.machine, self.walk, reading, store)
+        return Live(network, self.resident, self.machine, self.walk, reading, store, self.sample)
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,11 @@ class Teacher(abc.ABC):
     def in_turn(self) -> bool:
         """Whether student and peers take their steps one after another."""
         return False
+
+    @property
+    def sample(self) -> Sample | None:
+        """How classes are drawn from what it says of training images; None where it says everything."""
+        return None
 
     @abc.abstractmethod
     def identity(self) -> str:

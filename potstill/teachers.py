@@ -13,6 +13,7 @@ from potstill.data import Resident
 from potstill.errors import UserError
 from potstill.inside import Average, Inside, Past
 from potstill.models import Network, build
+from potstill.sampling import Sample
 from potstill.seeds import fold
 from potstill.source import Source
 from potstill.teacher import Surroundings, Teacher
@@ -77,6 +78,11 @@ class Shuffled(Teacher):
         """The right teacher's."""
         return self.right.runs
 
+    @property
+    def sample(self) -> Sample | None:
+        """The right teacher's."""
+        return self.right.sample
+
     def identity(self) -> str:
         """The hash of the right one's."""
         return digest({"shuffled": self.right.identity()})
@@ -119,6 +125,10 @@ class Ensemble(Teacher):
             raise UserError(f"The ensemble has {len(self.teachers)} teachers; give it at least two.")
         if any(not teacher.outside for teacher in self.teachers):
             raise UserError("An ensemble takes outside teachers only: trained networks and what is made of them.")
+        if any(teacher.sample is not None for teacher in self.teachers):
+            raise UserError(
+                "An ensemble is the mean of whole answers, and a member of it is Sampled; give it as it is."
+            )
         if self.weights and (len(self.weights) != len(self.teachers) or not all(w > 0 for w in self.weights)):
             raise UserError(
                 f"The ensemble of {len(self.teachers)} teachers has the weights {self.weights}; expected one each, > 0."

@@ -122,6 +122,10 @@ class Term(abc.ABC):
         """Whether it can look at batches in which images come with such companions, or with none."""
         return self.companion in (None, companion)
 
+    def suits_sample(self, temperature: float) -> bool:
+        """Whether it is unbiased where the teacher's logits stand for classes drawn at T (see `potstill.sampling`)."""
+        return not self.needs_teacher
+
     def weight_at(self, progress: Progress) -> float:
         """The weight in force: the warm-up's share of `weight`."""
         rise = min((int(progress.epoch) + 1) / self.warmup, 1.0) if self.warmup else 1.0

@@ -1,6 +1,7 @@
 """What every test stands on: one thread, types and shapes that are checked, and a folder for runs."""
 
 from pathlib import Path
+from typing import Any
 
 from beartype import BeartypeConf
 from beartype.claw import beartype_packages
@@ -14,6 +15,7 @@ UNCHECKED = (
     "potstill.taps",
     "potstill.teacher",
     "potstill.teachers",
+    "potstill.sampled",
     "potstill.models",
     "potstill.recipes",
     "potstill.data.spec",
@@ -26,7 +28,23 @@ install_import_hook(list(SHAPED), "shapes.check")
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from potstill import teacher  # noqa: E402
+from potstill.source import Live  # noqa: E402
+
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Live]:
+    """Every network of a teacher that was set to work."""
+    found: list[Live] = []
+
+    def keep(*given: Any) -> Live:
+        found.append(Live(*given))
+        return found[-1]
+
+    monkeypatch.setattr(teacher, "Live", keep)
+    return found
 
 
 @pytest.fixture

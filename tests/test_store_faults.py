@@ -16,6 +16,7 @@ from kills import KILLED, Nursery
 from potstill.rows import PAGE, Rows
 from potstill.stock import stocks
 from potstill.store import Storage
+from potstill.teachers import Untrained
 
 ROOM = 2**30
 
@@ -30,7 +31,7 @@ def nursery() -> Iterator[Nursery]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the cases leave without a store."""
     folder = tmp_path_factory.mktemp("whole")
-    return {case: only(tiny.train_in(folder / case, tiny.CASES[case]())) for case in ("stored", "augmented")}
+    return {case: only(tiny.train_in(folder / case, tiny.CASES[case]())) for case in ("stored", "augmented", "shown")}
 
 
 @pytest.fixture(scope="module")
@@ -54,18 +55,19 @@ def beside(runs_dir: Path) -> dict[str, Any]:
 def held(root: Path) -> dict[str, int]:
     """Whole rows of the only store."""
     (stock,) = stocks(root)
-    return {each.split: each.rows for each in stock.held}
+    return {f"{each.split} {each.kind}".strip(): each.rows for each in stock.held}
 
 
 FULL = {"train": 3 * 1040, "validation": 260, "test": 20}
+SHOWN = {f"{split} {kind}": FULL[split] for split in ("train", "validation") for kind in ("pooled", "stage1.pre")}
 
 
-@pytest.mark.parametrize("case", ["stored", "augmented"])
+@pytest.mark.parametrize("case", ["stored", "augmented", "shown"])
 def test_a_kill_in_the_middle_of_a_write_loses_that_write_only(
     case: str, tmp_path: Path, nursery: Nursery, whole: dict[str, Any]
 ):
     rows = [0]
-    stride = 1 if case == "stored" else 19
+    stride = {"stored": 1, "augmented": 19, "shown": 4}[case]
     while nursery.train(case, tmp_path, kill="store", at=1 + len(rows) % 3 * stride, pause=1e9, store=ROOM) == KILLED:
         made = list(tmp_path.glob("store/*/about.json"))
         rows.append(sum(held(tmp_path / "store").values()) if made else 0)
@@ -73,11 +75,12 @@ def test_a_kill_in_the_middle_of_a_write_loses_that_write_only(
         assert len(rows) < 100
     assert len(rows) > 4
     assert {**beside(tmp_path), "resumed": []} == whole[case]
-    if case == "stored":
-        assert held(tmp_path / "store") == FULL
+    if case != "augmented":
+        assert held(tmp_path / "store") == (FULL if case == "stored" else FULL | SHOWN)
 
 
-def test_two_processes_fill_one_store_at_once(tmp_path: Path, nursery: Nursery, whole: dict[str, Any]):
+@pytest.mark.parametrize("case", ["stored", "shown"])
+def test_two_processes_fill_one_store_at_once(case: str, tmp_path: Path, nursery: Nursery, whole: dict[str, Any]):
     places = [tmp_path / "one", tmp_path / "two"]
     (tmp_path / "store").mkdir()
     for place in places:
@@ -85,10 +88,10 @@ def test_two_processes_fill_one_store_at_once(tmp_path: Path, nursery: Nursery, 
         (place / "store").symlink_to(tmp_path / "store")
     with Nursery() as other, ThreadPoolExecutor(2) as pool:
         both = zip((nursery, other), places, strict=True)
-        ends = [pool.submit(each.train, "stored", place, pause=1e9, store=ROOM) for each, place in both]
+        ends = [pool.submit(each.train, case, place, pause=1e9, store=ROOM) for each, place in both]
         assert [end.result() for end in ends] == [0, 0]
-    assert [beside(place) for place in places] == [whole["stored"]] * 2
-    assert held(tmp_path / "store") == FULL
+    assert [beside(place) for place in places] == [whole[case]] * 2
+    assert held(tmp_path / "store") == (FULL if case == "stored" else FULL | SHOWN)
 
 
 @pytest.mark.parametrize("largest", [14_000, 40_000, 78_000])
@@ -196,6 +199,33 @@ def test_damaged_rows_are_computed_and_written_again(
     assert held(tmp_path / "store") == FULL
     for path in filled.glob("*/*.rows"):
         assert (tmp_path / "store" / path.relative_to(filled)).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("case", ["stored", "shown"])
+def test_another_process_serves_nothing_that_was_damaged_or_is_anothers(
+    case: str, tmp_path: Path, nursery: Nursery, whole: dict[str, Any]
+):
+    assert nursery.train(case, tmp_path / "first", pause=1e9, store=ROOM) == 0
+    first = {path.relative_to(tmp_path / "first"): path.read_bytes() for path in tmp_path.glob("first/store/*/*.rows")}
+    foreign = replace(tiny.CASES[case]()[0], teacher=tiny.teacher(tiny.linear_teacher(0.07)))
+    if case == "shown":
+        foreign = replace(foreign, teacher=Untrained(tiny.convolutional(), seed=1))
+    tiny.train_in(tmp_path / "foreign", [foreign], store=ROOM)
+    others = {path.name: path for path in tmp_path.glob("foreign/store/*/*.rows")}
+
+    def take(path: Path) -> None:
+        shutil.copy(others[path.name], path)
+
+    for damage in (_cut, _flip, take):
+        runs_dir = tmp_path / damage.__name__
+        runs_dir.mkdir()
+        shutil.copytree(tmp_path / "first" / "store", runs_dir / "store")
+        for path in runs_dir.glob("store/*/*.rows"):
+            damage(path)
+        assert nursery.train(case, runs_dir, pause=1e9, store=ROOM) == 0
+        assert beside(runs_dir) == whole[case]
+        for name, content in first.items():
+            assert (runs_dir / name).read_bytes() == (others[name.name].read_bytes() if damage is take else content)
 
 
 def _garble(path: Path) -> None:

@@ -17,11 +17,12 @@ from potstill.data import CropFlip, load
 from potstill.display import Silent
 from potstill.errors import UserError
 from potstill.gate import FIRST, gate
+from potstill.kept import CHUNK, chunks
 from potstill.machine import Machine
 from potstill.methods import KD, Labels
 from potstill.models import Network
 from potstill.run import ResultOf, Run, result_of
-from potstill.source import CHUNK, Live, chunks
+from potstill.source import Live
 from potstill.stage import Stage
 from potstill.teacher import Given
 
@@ -71,7 +72,7 @@ def test_a_teacher_that_is_better_than_chance_by_luck_only_is_refused():
     for right, refused in ((14, True), (20, True), (21, False)):
         logits = nn.functional.one_hot(labels, tiny.CLASSES).float()
         logits[right:] = logits[right:].roll(1, 1)
-        source._answers.clear()
+        source._kept.clear()
         source.network[1] = _Fixed(logits)  # pyright: ignore
         if refused:
             with pytest.raises(UserError, match=r"^The teacher is at chance \("):

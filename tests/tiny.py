@@ -233,6 +233,14 @@ def stored() -> list[Run]:
     return [run("stored", data=some, batch_size=130, stages=[Stage(terms=(KD(),), epochs=4, optimizer=SGD)])]
 
 
+def shown() -> list[Run]:
+    """The same with activations: vectors and maps."""
+    (plain,) = stored()
+    terms = (KD(), methods.RKD(), Hint(teacher_tap="stage1.pre"))
+    stages = [Stage(terms=terms, epochs=4, optimizer=SGD)]
+    return [replace(plain, name="shown", teacher=Untrained(convolutional()), stages=tuple(stages))]
+
+
 def _taught(name: str, by: Teacher, *terms: Term, **fields: Any) -> list[Run]:
     """Two stages of two epochs with a teacher of another kind."""
     stages = [Stage(terms=(Labels(), *terms), epochs=2, optimizer=SGD, name=name) for name in ("one", "two")]
@@ -267,6 +275,7 @@ CASES: dict[str, Callable[[], list[Run]]] = {
     "unlike": unlike,
     "augmented": augmented,
     "stored": stored,
+    "shown": shown,
     **TAUGHT,
 }
 

@@ -62,6 +62,10 @@ class KD(Term):
         if self.reduction not in ("batchmean", "mean"):
             raise UserError(f"The reduction of {self.key!r} is {self.reduction!r}; expected batchmean or mean.")
 
+    def suits_sample(self, temperature: float) -> bool:
+        """It is linear in the softened answer, at its own temperature."""
+        return self.temperature == temperature and not self.standardize and not self.only_right
+
     def loss(
         self, batch: Batch, student: Trace, teacher: Trace | None, learned: nn.Module | None, progress: Progress
     ) -> Tensor:

@@ -34,18 +34,21 @@ def test_what_is_filled_ahead_is_all_that_a_sweep_asks_for(place: Path, capsys: 
     told = capsys.readouterr().out
     assert re.search(r"^store digits-quickstart-teacher-\w{12}: 3 steps$", told, re.MULTILINE)
     assert not list(place.glob("runs/*soft*"))
-    assert asked(place) == 2 + 3  # Validation and test images, and three views.
+    # Validation images by the gate and then for activations, test images, and three views.
+    assert asked(place) == 3 + 3
     assert main(["run", *words, "--seeds", "2", "--quiet"]) == 0
     assert main(["cache", *words, "--quiet"]) == 0
-    assert asked(place) == 2 + 3
+    assert asked(place) == 3 + 3
     capsys.readouterr()
     assert main(["cache", "--list"]) == 0
     head, line = capsys.readouterr().out.splitlines()
     assert head.split() == ["key", "teacher", "data", "holds", "size", "as", "the", "live", "teacher", "pays", "after"]
     key = line.split()[0]
     assert re.fullmatch(
-        rf"{key} +digits-quickstart-teacher +digits +test 100\.0%, train 3 of 9 views, validation 100\.0% +\d+ KiB +"
-        r"1,120 of 1,120 +(\d+\.\d\d runs|never)",
+        rf"{key} +digits-quickstart-teacher +digits +test 100\.0%, train 3 of 9 views, train \(pooled\) 3 of 9 views, "
+        r"(train \(stage\d\) 3 of 9 views, ){3}validation 100\.0%, validation \(pooled\) 100\.0%"
+        r"(, validation \(stage\d\) 100\.0%){3} +\d+\.\d MiB +"
+        r"3,600 of 3,600 +(\d+\.\d\d runs|never)",
         line,
     )
     assert refused(capsys, ["cache", "--drop", key[:-1]]) == (
@@ -53,7 +56,7 @@ def test_what_is_filled_ahead_is_all_that_a_sweep_asks_for(place: Path, capsys: 
     )
     (folder,) = place.glob("runs/store/*")
     assert main(["cache", "--drop", key]) == 0
-    assert re.fullmatch(rf"runs/store/{folder.name} is removed, \d+ KiB\.\n", capsys.readouterr().out)
+    assert re.fullmatch(rf"runs/store/{folder.name} is removed, \d+\.\d MiB\.\n", capsys.readouterr().out)
     assert not folder.exists()
     assert main(["cache", "--list"]) == 0
     assert capsys.readouterr().out == "There are no stores in runs/store.\n"
