@@ -10,8 +10,8 @@ from build_tables import CHOSEN_BY, chosen_by, described, grid, page, shown
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from potstill import catalogue
 from potstill.term import Term
+from potstill.verbs import catalogue
 
 FOLDER = "methods"
 

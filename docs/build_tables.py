@@ -9,23 +9,9 @@ from typing import Annotated, Any, get_origin, get_type_hints
 
 import griffe
 
-from potstill import (
-    caching,
-    catalogue,
-    cli,
-    commands,
-    data,
-    evidence,
-    looking,
-    machine,
-    methods,
-    models,
-    recipes,
-    record,
-    tuning,
-    watching,
-)
+from potstill import cli, data, machine, methods, models, recipes, record
 from potstill.term import Term
+from potstill.verbs import analyze, cache, catalogue, evidence, flags, report, tune, watch
 
 MARKER = re.compile(r"<!-- table: ([a-z-]+) -->")
 RESULTS = re.compile(r"<!-- results: ([a-z0-9_-]+) -->")
@@ -169,12 +155,12 @@ def _usage() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "usage": _usage,
-    "flags": lambda: _flags(commands.Flags),
-    "cache-flags": lambda: _flags(caching.Cache),
-    "tune-flags": lambda: _flags(tuning.Tune),
-    "watch-flags": lambda: _flags(watching.Watch),
-    "report-flags": lambda: _flags(commands.Report),
-    "analyze-flags": lambda: _flags(looking.Analyze),
+    "flags": lambda: _flags(flags.Flags),
+    "cache-flags": lambda: _flags(cache.Cache),
+    "tune-flags": lambda: _flags(tune.Tune),
+    "watch-flags": lambda: _flags(watch.Watch),
+    "report-flags": lambda: _flags(report.Report),
+    "analyze-flags": lambda: _flags(analyze.Analyze),
     "compare-flags": lambda: _flags(evidence.Compare),
     "plan-flags": lambda: _flags(evidence.Plan),
     "recipes": _recipes,

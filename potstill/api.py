@@ -14,7 +14,7 @@ from potstill.data import Data, classes_of, shape_of
 from potstill.display import for_terminal
 from potstill.errors import RunFailed, UserError
 from potstill.execution import execute
-from potstill.live import outlets
+from potstill.live.outlets import chosen
 from potstill.machine import Choices, Precision
 from potstill.methods import KD, Labels
 from potstill.models import Network
@@ -22,7 +22,7 @@ from potstill.optim import Cosine, Optimizer, Schedule
 from potstill.record import Record, folder_of
 from potstill.run import Run, fingerprint, result_of
 from potstill.stage import Stage
-from potstill.store import size_of
+from potstill.store.storage import size_of
 from potstill.sweep import provenance
 from potstill.teacher import Given, Teacher
 from potstill.term import Term
@@ -118,7 +118,7 @@ def distill(
         teacher_at_least=teacher_at_least,
         store=size_of(store),
         environment=provenance("potstill.distill"),
-        outlets=outlets(events, logger),
+        outlets=chosen(events, logger),
     )
     display = for_terminal(quiet)
     with _undisturbed():

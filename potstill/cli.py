@@ -67,17 +67,17 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _verbs() -> dict[str, Callable[[list[str]], int]]:
-    from potstill import caching, commands, evidence, looking, tuning, watching
+    from potstill.verbs import analyze, cache, evidence, listing, report, run, show, tune, watch
 
     return {
-        "run": commands.run,
-        "tune": tuning.tune,
-        "show": commands.show,
-        "cache": caching.cache,
-        "list": commands.catalogue,
-        "watch": watching.watch,
-        "report": commands.report,
-        "analyze": looking.analyze,
+        "run": run.run,
+        "tune": tune.tune,
+        "show": show.show,
+        "cache": cache.cache,
+        "list": listing.listing,
+        "watch": watch.watch,
+        "report": report.report,
+        "analyze": analyze.analyze,
         "compare": evidence.compare,
         "plan": evidence.plan,
     }

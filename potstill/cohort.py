@@ -12,12 +12,12 @@ from potstill.data import Draw, Resident, Split, content, load
 from potstill.display import Display
 from potstill.errors import UserError
 from potstill.gate import gate
-from potstill.kept import chunks
-from potstill.live import Kind
+from potstill.live.outlets import Kind
 from potstill.machine import Machine
 from potstill.run import Run, fingerprint
 from potstill.source import Source
-from potstill.store import LIMIT, Storage
+from potstill.store.kept import chunks
+from potstill.store.storage import LIMIT, Storage
 from potstill.teacher import Surroundings, opened
 from potstill.training import Judged, Training
 from potstill.types import Batch, Trace

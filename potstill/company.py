@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from potstill import evaluate, ranks
 from potstill.data import Resident, Split
-from potstill.kept import chunks
 from potstill.machine import Machine
 from potstill.models import aliases
 from potstill.objective import Objective, learn, taught_by
@@ -15,6 +14,7 @@ from potstill.run import Run
 from potstill.sight import look
 from potstill.source import Source
 from potstill.stage import Stage
+from potstill.store.kept import chunks
 from potstill.taps import trace
 from potstill.term import Plan
 from potstill.types import Pass, Trace

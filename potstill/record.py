@@ -33,7 +33,7 @@ FORMAT = 1
 """The layout that this version writes; a folder with a higher number was written by a newer version."""
 
 STORES = "store"
-"""Where in a folder of runs the teachers' stores are (see `potstill.store`)."""
+"""Where in a folder of runs the teachers' stores are (see `potstill.store.storage`)."""
 
 SHORT = 12
 """How many hexadecimal digits of the fingerprint stand in a folder's name."""

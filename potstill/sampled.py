@@ -9,8 +9,8 @@ from torch import nn
 from potstill.codec import digest, encode
 from potstill.errors import UserError
 from potstill.models import Network
-from potstill.sampling import Sample
 from potstill.source import Source
+from potstill.store.sampling import Sample
 from potstill.teacher import Surroundings, Teacher
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 class Sampled(Teacher):
     """A trained network of whose answer about a training image only drawn classes are kept, and handed on.
 
-    The expectation of the gradient of soft targets is that of the whole answer (see `potstill.sampling`), so `KD` at
-    this temperature may learn from it, and no other term that looks at a teacher. Each view of an image has draws of
-    its own; where images have a single view they are the same in every epoch. Validation and test images are compared
-    with the whole answers.
+    The expectation of the gradient of soft targets is that of the whole answer (see `potstill.store.sampling`), so
+    `KD` at this temperature may learn from it, and no other term that looks at a teacher. Each view of an image has
+    draws of its own; where images have a single view they are the same in every epoch. Validation and test images are
+    compared with the whole answers.
 
     Attributes:
         right: The trained network.

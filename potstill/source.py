@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 from potstill import ranks
 from potstill.data import Resident, Split, Views
-from potstill.form import AHEAD, Form
-from potstill.kept import REMEMBERED, Kept
 from potstill.machine import Machine
 from potstill.models import aliases
 from potstill.reading import Reading
-from potstill.sampling import Sample
-from potstill.shelf import ENDLESS, KEPT, LOGITS, Kind
 from potstill.sight import look
-from potstill.store import Store, told_size
+from potstill.store.form import AHEAD, Form
+from potstill.store.kept import REMEMBERED, Kept
+from potstill.store.sampling import Sample
+from potstill.store.shelf import ENDLESS, KEPT, LOGITS, Kind
+from potstill.store.storage import Store, told_size
 from potstill.taps import trace
 from potstill.types import Batch, Trace
 

@@ -18,9 +18,9 @@ from potstill.inside import Inside
 from potstill.machine import Machine
 from potstill.models import Network, build
 from potstill.reading import Reading
-from potstill.sampling import Sample
 from potstill.source import Live, Source
-from potstill.store import Storage
+from potstill.store.sampling import Sample
+from potstill.store.storage import Storage
 
 if TYPE_CHECKING:
     from potstill.run import Run

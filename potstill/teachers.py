@@ -13,9 +13,9 @@ from potstill.data import Resident
 from potstill.errors import UserError
 from potstill.inside import Average, Inside, Past
 from potstill.models import Network, build
-from potstill.sampling import Sample
 from potstill.seeds import fold
 from potstill.source import Source
+from potstill.store.sampling import Sample
 from potstill.teacher import Surroundings, Teacher
 
 if TYPE_CHECKING:

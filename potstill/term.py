@@ -123,7 +123,7 @@ class Term(abc.ABC):
         return self.companion in (None, companion)
 
     def suits_sample(self, temperature: float) -> bool:
-        """Whether it is unbiased where the teacher's logits stand for classes drawn at T (see `potstill.sampling`)."""
+        """Whether it is unbiased where the teacher's logits stand for drawn classes (`potstill.store.sampling`)."""
         return not self.needs_teacher
 
     def weight_at(self, progress: Progress) -> float:

@@ -17,9 +17,9 @@ from potstill.company import Company
 from potstill.data import Resident
 from potstill.evaluate import Judged
 from potstill.learner import Learner
-from potstill.live import Kind, Live
+from potstill.live.outlet import Start, settings
+from potstill.live.outlets import Kind, Outlets
 from potstill.machine import Machine, describe, differences
-from potstill.outlet import Start, settings
 from potstill.run import Run, fingerprint
 from potstill.source import Source
 from potstill.types import Batch, Trace
@@ -196,7 +196,7 @@ class Training:
         if ranks.leads():
             self._begin(environment)
             start = Start(self.folder, self.run.name, settings(encode(self.run)), self.at.epoch)
-            self._live = Live(outlets, start, record.read_lines(self.folder / "metrics.jsonl"), say)
+            self._live = Outlets(outlets, start, record.read_lines(self.folder / "metrics.jsonl"), say)
         else:
             self._continue()
         if self.at.step != (step := ranks.agreed(self.at.step)):

@@ -19,8 +19,11 @@ import pytest
 import torch
 import tyro
 
-from potstill import catalogue, cli, commands, evidence, recipes, tuning
+from potstill import cli, recipes
 from potstill.errors import UserError
+from potstill.verbs import catalogue, evidence, tune
+from potstill.verbs.flags import Flags
+from potstill.verbs.report import Report
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -111,7 +114,7 @@ def try_line(line: str) -> None:
         return
     if words[0] == "tune":
         if not words[1].startswith("digits:"):
-            tuning.asked(words[1:])
+            tune.asked(words[1:])
             return
         words = [*words, "--epochs", "1", "--trials", "2"]
     if words[0] in ("run", "cache") and not words[1].startswith("-"):
@@ -125,16 +128,16 @@ def seeds(words: list[str]) -> list[str]:
     return [] if "--seed" in words else ["--seeds", "1"]
 
 
-def report(words: list[str]) -> commands.Report:
+def report(words: list[str]) -> Report:
     """What a report's flags ask for; a flag that does not exist ends the test."""
-    return tyro.cli(commands.Report, args=words[1:])
+    return tyro.cli(Report, args=words[1:])
 
 
-def check_sweep_names(asked: commands.Report) -> None:
+def check_sweep_names(asked: Report) -> None:
     """Files of sweeps that were only planned have the name that their recipe would give them."""
     known = {f"{name.replace(':', '-')}.sweep.json" for name in recipes.names()}
     assert {path.name for path in asked.runs} <= known
-    assert all(path.parent == commands.Flags.runs_dir for path in asked.runs)
+    assert all(path.parent == Flags.runs_dir for path in asked.runs)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ import pytest
 import potstill
 from potstill import UserError, recipes
 from potstill.codec import decode, encode
-from potstill.commands import Flags, command_of
 from potstill.data import classes_of
 from potstill.rehearsal import rehearse
 from potstill.run import Run, fingerprint
 from potstill.sweep import Sweep, as_sweep
+from potstill.verbs.flags import Flags, command_of
 
 HINT = "if this was meant, write the snapshots anew with `make golden`"
 

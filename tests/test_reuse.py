@@ -21,11 +21,11 @@ from potstill.machine import BIG_ENOUGH_FOR_THREADS, Choices
 from potstill.methods import KD, Labels, SimKD
 from potstill.models import Network, ReusedHead, aliases, build
 from potstill.optim import Optimizer
-from potstill.plan import describe
 from potstill.reuse import reuse
 from potstill.run import Run, fingerprint, result_of
 from potstill.stage import Stage
 from potstill.sweep import Arm, Sweep
+from potstill.verbs.preview import describe
 
 SHAPE = (3, 8, 8)
 # All of it teaches, so that the small teacher is judged on what it has learned by heart.

@@ -17,13 +17,13 @@ from potstill.data import CropFlip, load
 from potstill.display import Silent
 from potstill.errors import UserError
 from potstill.gate import FIRST, gate
-from potstill.kept import CHUNK, chunks
 from potstill.machine import Machine
 from potstill.methods import KD, Labels
 from potstill.models import Network
 from potstill.run import ResultOf, Run, result_of
 from potstill.source import Live
 from potstill.stage import Stage
+from potstill.store.kept import CHUNK, chunks
 from potstill.teacher import Given
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from potstill import __version__, recipes
 from potstill.cli import main
-from potstill.commands import Flags
+from potstill.verbs.flags import Flags
 
 from .screen import flat, refused
 
@@ -273,7 +273,7 @@ def test_a_table_in_a_pipe_is_plain_and_not_broken(place: Path):
 
 
 def test_common_flags_change_the_students_and_no_teacher():
-    from potstill.commands import planned
+    from potstill.verbs.command import planned
 
     plain = planned(recipes.find("digits:quickstart"), {}, Flags())
     flags = Flags(seeds=2, epochs=5, views="per-seed", precision="bf16", deterministic=True)

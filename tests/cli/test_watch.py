@@ -25,9 +25,9 @@ from stopping import halts as halts
 
 from potstill import record
 from potstill.cli import main
-from potstill.following import Course, Following, Sight
+from potstill.live.following import Course, Following, Sight
+from potstill.live.standings import drawn
 from potstill.report.load import Notice
-from potstill.standings import drawn
 
 from .screen import refused
 

@@ -9,12 +9,15 @@ from typing import Any, Union, get_args, get_origin
 
 import potstill
 from potstill import recipes
-from potstill.caching import Cache
-from potstill.commands import List, Report, command_of, planned
-from potstill.evidence import Compare, Plan
-from potstill.looking import Analyze
-from potstill.tuning import Tune
-from potstill.watching import Watch
+from potstill.verbs.analyze import Analyze
+from potstill.verbs.cache import Cache
+from potstill.verbs.command import planned
+from potstill.verbs.evidence import Compare, Plan
+from potstill.verbs.flags import command_of
+from potstill.verbs.listing import List
+from potstill.verbs.report import Report
+from potstill.verbs.tune import Tune
+from potstill.verbs.watch import Watch
 
 FOLDER = Path(__file__).parent
 
@@ -43,8 +46,8 @@ def flags() -> dict[str, dict[str, str]]:
 
 def fingerprints() -> dict[str, dict[str, str]]:
     """The identity of every arm of every recipe as it comes, with the recipe's first seed."""
-    from potstill.commands import Flags
     from potstill.run import fingerprint
+    from potstill.verbs.flags import Flags
 
     found: dict[str, dict[str, str]] = {}
     for name in recipes.names():

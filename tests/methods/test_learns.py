@@ -8,9 +8,9 @@ import torch
 
 from methods.maps import START
 from methods.terms import CLASSES, TERMS, Pair, batch, every_term, fitting, made
-from potstill import catalogue
 from potstill.objective import loss_of
 from potstill.term import Term
+from potstill.verbs import catalogue
 
 # With ε = 1 the label's share is multiplied by what leaves it as it is.
 TURNED: Mapping[str, Mapping[str, Any]] = {"OFA": {"eps": 2.0}}

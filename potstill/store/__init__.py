@@ -1,0 +1,1 @@
+"""What teachers said, kept: in memory for a run, and on the disk for later ones."""

@@ -1,0 +1,1 @@
+"""Looking for the values of a recipe's flags that are best on its validation images."""

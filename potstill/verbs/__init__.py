@@ -1,0 +1,1 @@
+"""What `potstill` does when it is told: a module for each verb, or for a few that are alike."""
