@@ -85,8 +85,8 @@ def test_the_device_is_the_fastest_there_is():
 
 
 def test_a_rule_is_a_function_of_what_is_asked_alone():
-    assert cpu(MIDDLE) == cpu(MIDDLE) == Machine(device="cpu", threads=rules.DEFAULT_THREADS)
-    assert cpu(SMALL, "bf16", True) == Machine(device="cpu", precision="bf16", threads=1, deterministic=True)
+    assert cpu(MIDDLE) == cpu(MIDDLE) == Machine(device="cpu", threads=rules.DEFAULT_THREADS, fold=True)
+    assert cpu(SMALL, "bf16", True) == Machine(device="cpu", precision="bf16", threads=1, deterministic=True, fold=True)
 
 
 @pytest.mark.parametrize("threads", [0, -2])
