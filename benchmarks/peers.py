@@ -7,6 +7,7 @@ that of the other measurements, so freed memory is kept here too (see `potstill.
 
 import time
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import numpy as np
 import torch
@@ -62,7 +63,7 @@ def peer_style(bench: Bench) -> Callable[[], float]:
     torch.manual_seed(0)
     teacher, student = bench.network.to(device).eval(), build(bench.pair.student).to(device).train()
     optimizer = torch.optim.SGD(student.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4)
-    feed = _endless(loader)
+    feed = _endless(cast("DataLoader[tuple[Tensor, Tensor]]", loader))
 
     def once() -> float:
         torch.set_num_threads(DEFAULT_THREADS)

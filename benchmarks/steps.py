@@ -159,7 +159,7 @@ def _teacher(bench: Bench, source: Source, batch_size: int) -> Measure:
     assert source.network is not None
     network = trace(source.network.eval(), compile=bench.machine.compile)
     (whole,) = chunks(bench.resident, bench.resident.train)
-    parts = whole.inputs.split(batch_size)
+    parts = torch.split(whole.inputs, batch_size)
 
     @torch.no_grad()
     def look() -> None:
