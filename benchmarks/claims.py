@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -71,12 +71,13 @@ def claim(name: str, ratio: Medians, rows: tuple[Row, ...], least: float | None 
     if len(rows[0].values) > 1:
 
         def resampled(*samples: npt.NDArray[np.float64], axis: int) -> Any:
-            return ratio(*(np.median(sample, axis=axis) for sample in samples))
+            medians: list[Any] = [np.median(sample, axis=axis) for sample in samples]
+            return ratio(*medians)
 
         found = stats.bootstrap(
             [row.values for row in rows], resampled, paired=True, vectorized=True, method="percentile", rng=0
         ).confidence_interval
-        interval = float(found.low), float(found.high)
+        interval = float(cast(Any, found).low), float(cast(Any, found).high)
     return Claim(name, value, interval, least)
 
 

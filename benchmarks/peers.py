@@ -43,7 +43,8 @@ class _Images(Dataset[tuple[Tensor, int]]):
         return len(self._images)
 
     def __getitem__(self, place: int) -> tuple[Tensor, int]:
-        return self._transform(Image.fromarray(self._images[place])), int(self._labels[place])
+        image = cast(Tensor, self._transform(Image.fromarray(self._images[place])))
+        return image, int(self._labels[place])
 
 
 def peer_style(bench: Bench) -> Callable[[], float]:
