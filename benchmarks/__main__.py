@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 from benchmarks import memory, pixels, startup, steps
@@ -12,8 +11,7 @@ from potstill.record import read_json, write_json
 
 MEASUREMENTS: dict[str, Callable[..., Table]] = {
     "startup": startup.measure,
-    "step-digits": partial(steps.measure, steps.DIGITS),
-    "step-cifar": partial(steps.measure, steps.CIFAR),
+    **steps.MEASUREMENTS,
     "pixels": pixels.measure,
     "memory": memory.measure,
 }

@@ -1,140 +1,201 @@
-"""What a training step costs, and what the teacher and the data add to it."""
+"""What training costs, and what the data, the teacher, methods and companions in a cohort add to it.
+
+Every alternative is an epoch of 500 images: drawn, augmented and learned from just as a run does it.
+"""
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import count, repeat
+from itertools import count
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from benchmarks.claims import of_steps
+from benchmarks.pairs import BATCH_SIZE, CIFAR, DIGITS, IMAGES, LABELS, SOFT, Bench, Pair
+from benchmarks.peers import peer_style
 from benchmarks.timing import Table, in_turn
-from potstill.data import Data, Resident, load, rows
 from potstill.learner import Learner
 from potstill.machine import Choices, Machine
-from potstill.methods import KD, Labels
-from potstill.models import Network, aliases, build, summarize
-from potstill.objective import Objective
-from potstill.optim import Optimizer
-from potstill.source import Live
-from potstill.stage import Stage
-from potstill.taps import trace
-from potstill.term import Term
-from potstill.types import Batch, Trace
+from potstill.methods import Labels
+from potstill.models import ReusedHead
+from potstill.pairing import Pairing, Taps
+from potstill.source import Source, chunks
+from potstill.taps import Tracer, trace
 
 REPETITIONS = 7
-BATCH_SIZE = 64
-
-Fed = tuple[Batch, Trace | None]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A teacher, a student, and images that both can read.
-
-    Attributes:
-        name: A label.
-        teacher: The larger network.
-        student: The smaller one.
-        shape: (C, H, W) of an image.
-        steps: Steps per repetition: so many that one takes a noticeable time on two CPU cores.
-    """
-
-    name: str
-    teacher: Network
-    student: Network
-    shape: tuple[int, int, int]
-    steps: int
-
-
-DIGITS = Pair(
-    "digits_conv",
-    teacher=Network("digits_conv", 10, 1),
-    student=Network("digits_conv", 10, 1, options={"width": 4}),
-    shape=(1, 8, 8),
-    steps=200,
+COHORTS = (1, 4, 8)
+KEPT_TURNS = 2
+FAMILIES = (
+    "kd",
+    "dkd",
+    "dist",
+    "hint",
+    "attention",
+    "similarity",
+    "rkd",
+    "crd",
+    "review",
+    "ofd",
+    "semckd",
+    "mgd",
+    "simkd",
+    "srrl",
 )
-CIFAR = Pair(
-    "resnet32x4",
-    teacher=Network("resnet32x4", 100),
-    student=Network("resnet8x4", 100),
-    shape=(3, 32, 32),
-    steps=4,
-)
+Measure = Callable[[], float]
 
 
-def measure(pair: Pair, repetitions: int = REPETITIONS) -> Table:
-    """Images per second of the same student on the same random images, in four ways.
+def measure(pair: Pair, repetitions: int = REPETITIONS, choices: Choices | None = None) -> Table:
+    """Images per second, against the ceiling: the same student's bare step on one constant batch.
 
-    "constant batch" draws nothing: against it the labels row tells what the data costs. In "kd, answers kept" the
-    teacher was asked once about every image, before; in "kd, teacher live" it is asked at every step.
+    In "kd, teacher live" the teacher is asked about every view that is shown, as in the first run of a teacher without
+    a store; in "kd, answers kept" it said so before. A cohort's rate is that of the batches that all its students see.
     """
-    machine = Choices().resolve(summarize(build(pair.student), pair.shape, pair.name)["mult_adds"])
-    machine.activate()
-    resident = load(_images(pair), machine.device)
-    train = resident.train
-    torch.manual_seed(0)
-    source = Live(build(pair.teacher), resident, machine)
-    source.answers(train)
-    soft, labels = (KD(weight=0.9), Labels(weight=0.1)), (Labels(),)
-    ways: dict[str, tuple[tuple[Term, ...], Iterator[Fed]]] = {
-        "labels": (labels, ((batch, None) for batch in _batches(resident))),
-        "labels, constant batch": (labels, repeat((next(_batches(resident)), None))),
-        "kd, answers kept": (soft, ((batch, source(batch, train)) for batch in _batches(resident))),
-        # A tap is what makes the teacher be asked even where there is a single view of each image.
-        "kd, teacher live": (soft, ((batch, source(batch, train, ("pooled",))) for batch in _batches(resident))),
+    bench = Bench(pair, choices)
+    ways: dict[str, Measure] = {
+        "constant batch": _constant(bench),
+        "labels": _epochs(bench, [bench.learner(bench.run(*LABELS), None)], None),
+        "teacher alone": _teacher(bench, bench.source(), BATCH_SIZE),
+        "teacher alone, batches of 500": _teacher(bench, bench.source(), IMAGES),
+        "teacher alone, not folded": _teacher(bench, bench.source(fold=False), BATCH_SIZE),
+        "kd, teacher live": _taught(bench, 1),
+        "kd, answers kept": _kept(bench),
+        **{f"cohort of {size}": _taught(bench, size) for size in COHORTS},
     }
-    found = in_turn(
-        {
-            name: partial(_rate, _learner(pair, machine, terms), feed, pair.steps)
-            for name, (terms, feed) in ways.items()
-        },
-        repetitions,
+    if pair.peer_steps:
+        ways["peer-style loop"] = peer_style(bench)
+    rows = in_turn(ways, repetitions)
+    claims = of_steps({row.name: row for row in rows}, judged=pair == CIFAR["resnet32x4"])
+    return Table(f"Training {pair.name}: {bench.told()}", "images/s", rows, claims)
+
+
+def families(repetitions: int = REPETITIONS) -> Table:
+    """Images per second of one method of each kind, with the taps that the recipe gives it, against labels alone."""
+    pair = CIFAR["resnet32x4"]
+    bench = Bench(pair)
+    pairing = Pairing(pair.teacher.name, pair.student.name, Taps.of(pair.teacher), Taps.of(pair.student))
+    terms = pairing.methods()
+    ways: dict[str, Measure] = {"labels": _epochs(bench, [bench.learner(bench.run(Labels()), None)], None)}
+    for name in FAMILIES:
+        source = bench.source()
+        head: ReusedHead | None = pairing.reused if name == "simkd" else None
+        student = pair.student if head is None else type(pair.student)(pair.student.name, 100, reused=head)
+        ways[name] = _epochs(bench, [bench.learner(bench.run(*terms[name], student=student), source)], source)
+    return Table(f"Methods, {pair.name}, teacher live: {bench.told()}", "images/s", in_turn(ways, repetitions))
+
+
+def compiled(pair: Pair, repetitions: int = REPETITIONS) -> Table:
+    """Images per second with and without `torch.compile`; the title says what compiling takes."""
+    benches = {how: Bench(pair, Choices(compile=how)) for how in ("off", "on")}
+    ways: dict[str, Measure] = {}
+    for how, bench in benches.items():
+        mark = ", compiled" if how == "on" else ""
+        ways[f"labels{mark}"] = _epochs(bench, [bench.learner(bench.run(*LABELS), None)], None)
+        ways[f"teacher alone{mark}"] = _teacher(bench, bench.source(), BATCH_SIZE)
+        ways[f"kd, teacher live{mark}"] = _taught(bench, 1)
+    seconds: dict[str, float] = {}
+    for name, way in ways.items():
+        started = time.perf_counter()
+        way()
+        seconds[name] = time.perf_counter() - started
+    spent = ", ".join(f"{seconds[f'{name}, compiled']:.0f} s for {name}" for name in ("labels", "teacher alone"))
+    return Table(
+        f"torch.compile, {pair.name}: {benches['off'].told()}; the first epoch took {spent}",
+        "images/s",
+        in_turn(ways, repetitions),
     )
-    title = (
-        f"A training step of {pair.student.name}, taught by {pair.teacher.name}: {BATCH_SIZE} images of "
-        f"{' × '.join(map(str, pair.shape))}, {machine.device}, {machine.precision}, threads: {machine.threads}"
-    )
-    return Table(title, "images/s", found)
 
 
-def _images(pair: Pair) -> Data:
-    """Noise, in whole batches."""
-    generator = np.random.default_rng(0)
-    classes = pair.student.classes
-    parts = [
-        part
-        for number in (4 * BATCH_SIZE, BATCH_SIZE)
-        for part in (generator.integers(256, size=(number, *pair.shape), dtype=np.uint8), np.arange(number) % classes)
-    ]
-    return Data.given(parts, name=pair.name, class_names=[str(k) for k in range(classes)])
-
-
-def _batches(resident: Resident) -> Iterator[Batch]:
-    """Batches without end, drawn as a run draws them."""
-    for epoch in count():
-        order = torch.from_numpy(rows(0, epoch, len(resident.train))).to(resident.train.labels.device)
-        for start in range(0, len(order), BATCH_SIZE):
-            yield resident.batch(resident.train, order[start : start + BATCH_SIZE])
-
-
-def _learner(pair: Pair, machine: Machine, terms: tuple[Term, ...]) -> Learner:
-    """A new student with an optimizer, and a learning rate at which noise does no harm."""
-    torch.manual_seed(0)
-    student = machine.place(build(pair.student))
-    tracer = trace(student, aliases=aliases(student), compile=machine.compile)
-    optimizer = Optimizer(name="SGD", learning_rate=1e-3, options={"momentum": 0.9, "weight_decay": 5e-4})
-    stage = Stage(terms=terms, epochs=1, optimizer=optimizer)
-    return Learner(Objective(student, nn.ModuleDict(), terms, tracer), stage, machine, seed=0, steps_per_epoch=4)
-
-
-def _rate(learner: Learner, feed: Iterator[Fed], steps: int) -> float:
-    """Images per second over a number of steps."""
+def _rate(bench: Bench, work: Callable[[], object]) -> float:
+    """Images per second of an epoch."""
+    bench.machine.activate()
+    bench.wait()
     started = time.perf_counter()
-    for _ in range(steps):
-        batch, answer = next(feed)
-        learner.step(batch, answer, learner.stage_step)
-    learner.finite()  # Waits for the device.
-    return steps * BATCH_SIZE / (time.perf_counter() - started)
+    work()
+    bench.wait()
+    return IMAGES / (time.perf_counter() - started)
+
+
+def _epochs(
+    bench: Bench, learners: list[Learner], source: Source | None, turns: Iterable[int] | None = None
+) -> Measure:
+    """An epoch of a cohort, drawn as a run draws it; of a new turn each time, or of these over and over."""
+    epochs = count() if turns is None else _cycle(tuple(turns))
+    taps = tuple(dict.fromkeys(t for one in learners for term in one.stage.terms for t in term.teacher_taps))
+
+    def epoch() -> None:
+        number = next(epochs)
+        turns = bench.draw.turns(number)
+        for batch in bench.draw.batches(number):
+            answer = None if source is None else source(batch, bench.resident.train, taps, turns)
+            for learner in learners:
+                learner.step(batch, answer, learner.stage_step)
+        for learner in learners:
+            learner.finite()  # As a run looks at the end of an epoch.
+
+    return partial(_rate, bench, epoch)
+
+
+def _cycle(turns: tuple[int, ...]) -> Iterator[int]:
+    for place in count():
+        yield turns[place % len(turns)]
+
+
+def _taught(bench: Bench, size: int) -> Measure:
+    """A cohort of students of soft targets with one teacher, who is asked anew in each epoch."""
+    source = bench.source()
+    return _epochs(bench, [bench.learner(bench.run(*SOFT), source) for _ in range(size)], source)
+
+
+def _kept(bench: Bench) -> Measure:
+    source = bench.source()
+    for turn in range(KEPT_TURNS):
+        source.answers(bench.resident.train, turn)
+    return _epochs(bench, [bench.learner(bench.run(*SOFT), source)], source, range(KEPT_TURNS))
+
+
+def _teacher(bench: Bench, source: Source, batch_size: int) -> Measure:
+    """The teacher's passes over images that are there already."""
+    assert source.network is not None
+    network = trace(source.network.eval(), compile=bench.machine.compile)
+    (whole,) = chunks(bench.resident, bench.resident.train)
+    parts = torch.split(whole.inputs, batch_size)
+
+    @torch.no_grad()
+    def look() -> None:
+        for part in parts:
+            with bench.machine.autocast():
+                network(part)
+
+    return partial(_rate, bench, look)
+
+
+def _constant(bench: Bench) -> Measure:
+    """The bare step: forward, cross-entropy, backward, optimizer; as many images as in an epoch."""
+    run = bench.run(*LABELS)
+    learner = bench.learner(run, None)
+    student, optimizer = trace(learner.objective.student.train(), compile=bench.machine.compile), learner.optimizer
+    (whole,) = chunks(bench.resident, bench.resident.train)
+    sizes = [len(batch.labels) for batch in bench.draw.batches(0)]
+
+    def epoch() -> None:
+        for size in sizes:
+            _bare(student, optimizer, bench.machine, whole.inputs[:size], whole.labels[:size])
+
+    return partial(_rate, bench, epoch)
+
+
+def _bare(student: Tracer, optimizer: torch.optim.Optimizer, machine: Machine, inputs: Tensor, labels: Tensor) -> None:
+    with machine.autocast():
+        loss = nn.functional.cross_entropy(student(inputs).logits, labels)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+MEASUREMENTS: dict[str, Callable[..., Table]] = {
+    "step-digits": partial(measure, DIGITS),
+    **{f"step-{name}": partial(measure, pair) for name, pair in CIFAR.items()},
+    "families": families,
+    **{f"compiled-{name}": partial(compiled, pair) for name, pair in CIFAR.items()},
+}

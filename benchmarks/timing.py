@@ -3,6 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median, quantiles
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.claims import Claim
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,13 @@ class Table:
         title: What a reader needs to know of the conditions.
         unit: Of every value.
         rows: The first is what the ratios of the others refer to.
+        claims: What is said of their ratios.
     """
 
     title: str
     unit: str
     rows: tuple[Row, ...]
+    claims: "tuple[Claim, ...]" = ()
 
     def ratio(self, row: Row) -> float:
         """A row's median over the first row's."""
@@ -63,6 +69,7 @@ class Table:
                 }
                 for row in self.rows
             ],
+            **({"claims": [claim.plain() for claim in self.claims]} if self.claims else {}),
         }
 
     def text(self) -> str:
@@ -83,7 +90,8 @@ class Table:
             [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(x, widths, strict=True))]
             for x in lines
         ]
-        return "\n".join([self.title, *("  " + "  ".join(line) for line in cells)])
+        table = ("  " + "  ".join(line) for line in cells)
+        return "\n".join([self.title, *table, *(f"  {claim.text()}" for claim in self.claims)])
 
 
 def in_turn(alternatives: Mapping[str, Callable[[], float]], repetitions: int) -> tuple[Row, ...]:

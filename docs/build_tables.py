@@ -1,6 +1,7 @@
 """A hook of mkdocs: fills `<!-- table: NAME -->` in a page from the package itself, so that no table grows old."""
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, fields
@@ -14,8 +15,10 @@ from potstill.term import Term
 from potstill.verbs import analyze, cache, catalogue, evidence, flags, report, tune, watch
 
 MARKER = re.compile(r"<!-- table: ([a-z-]+) -->")
+MEASURED = re.compile(r"<!-- measured: ([a-z0-9_-]+) -->")
 RESULTS = re.compile(r"<!-- results: ([a-z0-9_-]+) -->")
 SAVED = Path(__file__).parents[1] / "results"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks" / "results"
 
 Rows = Iterable[Sequence[str]]
 
@@ -23,6 +26,7 @@ Rows = Iterable[Sequence[str]]
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Called by mkdocs for each page: the text with its markers filled."""
     filled = MARKER.sub(lambda found: TABLES[found[1]](), markdown)
+    filled = MEASURED.sub(lambda found: measured(found[1], BENCHMARKS), filled)
     return RESULTS.sub(lambda found: saved(SAVED / f"{found[1]}.md"), filled)
 
 
@@ -31,6 +35,35 @@ def saved(path: Path) -> str:
     if not path.exists():
         return f"None is recorded yet: `results/{path.name}` is where its tables will be."
     return re.sub(r"^## ", "#### ", path.read_text().partition("\n")[2], flags=re.MULTILINE).strip()
+
+
+def measured(name: str, folder: Path) -> str:
+    """One table of `python -m benchmarks`, from every machine on which it was measured."""
+    files = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    found = [_measured(file["machine"], file["tables"][name]) for file in files if name in file["tables"]]
+    return "\n\n".join(found) or f"Not measured yet: `python -m benchmarks {name}`."
+
+
+def _measured(machine: str, table: dict[str, Any]) -> str:
+    """Rows, claims, and the conditions behind them."""
+    at = table["conditions"]
+    rows = [
+        (row["name"], f"{row['median']:.4g}", " … ".join(f"{q:.4g}" for q in row["quartiles"]), f"{row['ratio']:.3g}")
+        for row in table["rows"]
+    ]
+    parts = [f"*{table['title']}*", grid(("", table["unit"], "quartiles", "ratio"), rows)]
+    if claims := table.get("claims"):
+        parts.append(grid(("ratio of medians", "value", "95 %", "at least", ""), map(_claim, claims)))
+    versions, load = at["versions"], f"{at['load'][0]:.2f} before, {at['load_after'][0]:.2f} after"
+    flags = ", ".join(at["cpu_flags"])
+    where = f"{machine} ({flags}), torch {versions['torch']}, {at['time'][:10]}, load {load}"
+    return "\n\n".join([*parts, f"n = {len(table['rows'][0]['values'])}; {where}."])
+
+
+def _claim(claim: dict[str, Any]) -> tuple[str, ...]:
+    between = "" if claim["interval"] is None else " … ".join(f"{end:.3f}" for end in claim["interval"])
+    least = "" if claim["least"] is None else f"{claim['least']:.3g}"
+    return claim["name"], f"{claim['value']:.3f}", between, least, claim["verdict"]
 
 
 def grid(head: Sequence[str], rows: Rows) -> str:

@@ -15,7 +15,7 @@ from potstill.crew import train_beside
 from potstill.data import classes_of, shape_of
 from potstill.display import Display
 from potstill.errors import UserError
-from potstill.machine import Choices, Machine
+from potstill.machine import LATER, Choices, Machine
 from potstill.models import summarize
 from potstill.ranks import SMALLEST
 from potstill.rehearsal import architecture, rehearse, untrained
@@ -140,11 +140,12 @@ def machine_for(run: Run, choices: Choices, runs_dir: Path) -> Machine:
     """What a run is trained on: what its record says where it was begun, else what the rules say now."""
     # The rules look at the student with a classifier of its own: the runs on record were given their machines so.
     plain = replace(run, student=replace(run.student, reused=None))
-    wanted = choices.resolve(size(plain)["mult_adds"], run.precision, run.deterministic)
+    wanted = choices.resolve(size(plain)["mult_adds"], run.precision, run.deterministic, run.fold)
     folder = record.folder_of(runs_dir, run.name, fingerprint(run))
     before = record.read_json(folder / "env.json")
     if before is None or choices != Choices() or before.get("device") != wanted.device:
         return wanted
+    before = {**LATER, **before}
     kept = Machine(**{key: before.get(key, value) for key, value in asdict(wanted).items()})
     return kept if wanted.device != "cuda" or kept.devices <= torch.cuda.device_count() else wanted
 

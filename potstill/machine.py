@@ -8,12 +8,15 @@
 | threads   | 1 where the student has less than 1 M mult-adds an image; else PyTorch's own choice, divided among  |
 |           | the processes where there are several devices                                                       |
 | compile   | on CUDA, unless `--deterministic`; not on the CPU or MPS                                            |
+| fold      | yes: a teacher's batch norms go into the convolutions before them (see `potstill.folding`), unless  |
+|           | the run says `fold=False`                                                                           |
 | devices   | 1, or as many as train the run already where it was begun; see `potstill.ranks`                     |
 
 The rules look at a run alone, so a student trained in a cohort gets the same kernels as one trained by itself. They
 are applied once, when the run is created; `env.json` keeps the outcome and a continued run takes it from there.
 """
 
+import ctypes
 import os
 import platform
 from contextlib import AbstractContextManager
@@ -48,10 +51,12 @@ class Machine:
     compile: bool = False
     deterministic: bool = False
     devices: int = 1
+    fold: bool = False
 
     def activate(self) -> None:
         """Set what PyTorch keeps for the whole process."""
         torch.set_num_threads(self.threads)
+        keep_freed_memory()
         torch.use_deterministic_algorithms(self.deterministic and self.device == "cuda")
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = self.deterministic
@@ -108,13 +113,16 @@ class Choices:
             raise UserError(f"--threads is {self.threads}; expected a whole number ≥ 1.")
         devices_of(_device(self.device), self.devices or 1)
 
-    def resolve(self, mult_adds: int, precision: Precision = "auto", deterministic: bool = False) -> Machine:
+    def resolve(
+        self, mult_adds: int, precision: Precision = "auto", deterministic: bool = False, fold: bool = True
+    ) -> Machine:
         """Apply the rules above.
 
         Args:
             mult_adds: Of the student, per image.
             precision: What the run asks for.
             deterministic: Whether only deterministic kernels may run.
+            fold: Whether batch norms of teachers may be folded.
 
         Raises:
             UserError: the device is not there.
@@ -132,7 +140,24 @@ class Choices:
             compile=automatic if self.compile == "auto" else self.compile == "on",
             deterministic=deterministic,
             devices=devices,
+            fold=fold,
         )
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory of tensors that are gone for those to come; whether its C library was told so.
+
+    glibc gives every large block back to the system at once and gets it anew, page by page, for the next tensor: a
+    third of the time of a pass of 500 images. What the user set by glibc's own variables stays.
+    """
+    if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
+        return False
+    adjust = ctypes.CDLL(None).mallopt
+    return bool(adjust(_TRIM_THRESHOLD, 2**31 - 1)) and bool(adjust(_MMAP_THRESHOLD, 2**30))
+
+
+# Of `mallopt`, from glibc's malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
 def _device(name: str) -> str:
@@ -204,8 +229,12 @@ def describe(machine: Machine) -> dict[str, Any]:
     }
 
 
+LATER = {"devices": 1, "fold": False}
+"""What holds where a record is from before there was a choice."""
+
+
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What on this machine is unlike the one that began a run, and so may change the last bits of what follows."""
-    keys = ("device", "device_name", "precision", "threads", "compile", "deterministic", "devices", "versions")
-    before = {"devices": 1, **before}  # Records from before there were several do not say.
+    keys = ("device", "device_name", "precision", "threads", "compile", "deterministic", "devices", "fold", "versions")
+    before = {**LATER, **before}
     return [f"{key}: {before.get(key)} → {now[key]}" for key in keys if before.get(key) != now[key]]

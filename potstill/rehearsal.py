@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,14 @@ def rehearse(runs: Iterable[Run]) -> None:
     """
     sources: dict[str, Source | None] = {}
     for run in runs:
-        taught = json.dumps([content(run.data), _teacher_spec(run.teacher)])
+        taught = json.dumps([content(run.data), _teacher_spec(run.teacher), run.fold])
         key = json.dumps([taught, _student_spec(run), [encode(stage) for stage in run.stages], run.batch_size])
         if key not in _fitting:
             resident = _stand_in(run.data)
             if taught not in sources:
                 with torch.random.fork_rng(devices=[]):
-                    sources[taught] = opened(run.teacher, Surroundings(None, resident, _MACHINE, None))
+                    machine = replace(_MACHINE, fold=run.fold)
+                    sources[taught] = opened(run.teacher, Surroundings(None, resident, machine, None))
             Training(run, Path(), resident, sources[taught], _MACHINE, steps_per_epoch=1)  # It refuses what is unfit.
             _fitting.add(key)
 

@@ -37,6 +37,7 @@ class Run:
         seed: Of everything random but the views (see `Data.sharing`) and the validation split.
         precision: "auto", "fp32" or "bf16" (see `potstill.machine`).
         deterministic: Whether only deterministic kernels may run, which matters on CUDA.
+        fold: Whether convolutions of outside teachers take in the batch norms behind them (see `potstill.folding`).
     """
 
     name: str
@@ -48,6 +49,7 @@ class Run:
     seed: int = 0
     precision: Precision = "auto"
     deterministic: bool = False
+    fold: bool = field(default=True, metadata=LATER)
 
     def __post_init__(self) -> None:
         if not self.stages:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from potstill.errors import UserError
+from potstill.folding import BatchNorm2d
 from potstill.types import Trace
 
 _GRAMMAR = re.compile(r"(?P<path>[^:#]*)(?P<input>:in)?(#(?P<call>[1-9][0-9]*))?")
@@ -158,6 +159,11 @@ class Tracer:
             near = _near([path], [*others, *(path for path, _ in modules if path)])
             alias = f"alias {name!r} stands for " if name in self._aliases else ""
             raise UserError(f"{alias}tap {spelled!r}, but {self._kind} has no module {path!r}{near}")
+        if parts["input"] and isinstance(self._net.get_submodule(path), BatchNorm2d):
+            raise UserError(
+                f"tap {spelled!r} lies between a convolution and the batch norm that was folded into it: tap the "
+                "output of the batch norm, or give the run fold=False."
+            )
         return _Tap(name, path, parts["input"] is not None, int(parts["call"]) if parts["call"] else None)
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from potstill.codec import LATER, digest, encode
 from potstill.data import Resident, Views
 from potstill.errors import UserError
+from potstill.folding import fold
 from potstill.inside import Inside
 from potstill.machine import Machine
 from potstill.models import Network, build
@@ -50,9 +51,12 @@ class Surroundings(NamedTuple):
 
         Args:
             label: What the store is called.
-            network: The network, on the CPU.
+            network: The network, on the CPU; it is folded where the machine says so.
             reading: How it reads images and names classes.
         """
+        if self.machine.fold:
+            shape = self.resident.shape
+            fold(network, shape if reading is None else reading.shape(shape))
         store = None
         if self.storage is not None:
             store = self.storage.open(label, network, reading, self.resident, self.machine)

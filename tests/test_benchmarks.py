@@ -2,17 +2,22 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import memory, pixels, steps
+from benchmarks import memory, pairs, peers, pixels, steps
 from benchmarks.__main__ import add, main
+from benchmarks.claims import claim
 from benchmarks.machine import conditions, slug
+from benchmarks.pairs import Pair
 from benchmarks.timing import Row, Table, in_turn
 from potstill import recipes
+from potstill.machine import Choices
+from potstill.models import Network
 from potstill.record import read_json
 
 
@@ -49,16 +54,54 @@ def test_a_table_replaces_its_namesake_and_no_other(tmp_path: Path) -> None:
     assert read_json(path) == {"machine": "machine", "tables": {"a": {"value": 3}, "b": {"value": 2}}}
 
 
-def test_a_step_is_measured_in_four_ways() -> None:
+@pytest.fixture
+def tiny_pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+    """A pair that trains in a moment, on images that a peer-style loop can read, with threads put back afterwards."""
     threads = torch.get_num_threads()
-    try:
-        table = steps.measure(replace(steps.DIGITS, steps=2), repetitions=1)
-    finally:
-        torch.set_num_threads(threads)
+    for module in (pairs, steps):
+        monkeypatch.setattr(module, "IMAGES", 70)
+    monkeypatch.setattr(pairs, "BATCH_SIZE", 32)
+    monkeypatch.setattr(peers, "BATCH_SIZE", 32)
+    yield replace(pairs.DIGITS, teacher=_conv(8), student=_conv(4), shape=(3, 8, 8), peer_steps=1)
+    torch.set_num_threads(threads)
+
+
+def _conv(width: int) -> Network:
+    return Network("digits_conv", 10, 3, options={"width": width})
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_step_is_measured_against_its_ceiling_and_a_peer(tiny_pair: Pair) -> None:
+    table = steps.measure(tiny_pair, repetitions=2, choices=Choices(device="cpu"))
     names = [row.name for row in table.rows]
-    assert names == ["labels", "labels, constant batch", "kd, answers kept", "kd, teacher live"]
+    assert names[:2] == ["constant batch", "labels"]
+    assert {"kd, teacher live", "kd, answers kept", "cohort of 8", "peer-style loop"} <= set(names)
     assert all(value > 0 for row in table.rows for value in row.values)
-    assert "64 images of 1 × 8 × 8" in table.title
+    assert "64 images" not in table.title
+    assert len(table.claims) == 6
+    assert table.claims[-1].verdict == "told only"
+    told = table.plain()["claims"]
+    assert isinstance(told, list)
+    assert [claim["least"] for claim in told][:3] == [0.95, 0.95, 0.9]
+    assert "labels / constant batch: " in table.text()
+
+
+def test_a_claim_holds_or_is_within_its_interval_or_does_not() -> None:
+    def verdict(*values: float) -> str:
+        rows = Row("a", values), Row("b", (10.0,) * len(values))
+        return claim("a / b", lambda a, b: a / b, rows, 0.95).verdict
+
+    assert verdict(9.6, 9.7, 9.8) == "holds"
+    assert verdict(9.0, 9.1, 9.9) == "within the interval"
+    assert verdict(9.0, 9.1, 9.2) == "does not hold"
+    assert verdict(9.0) == "does not hold"
+
+
+def test_an_interval_is_of_rounds_that_were_measured_together() -> None:
+    # The machine was twice as fast in every other round, and the ratio the same.
+    rows = Row("a", (2.0, 4.0, 2.0, 4.0, 2.0)), Row("b", (1.0, 2.0, 1.0, 2.0, 1.0))
+    found = claim("a / b", lambda a, b: a / b, rows)
+    assert (found.value, found.interval) == (2.0, (2.0, 2.0))
 
 
 def test_small_maps_are_measured_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +147,7 @@ def test_every_loss_of_the_memory_table_takes_what_it_is_given(monkeypatch: pyte
 def test_an_unknown_measurement_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["strtup"])
-    assert "there is no measurement strtup; expected startup, step-digits, step-cifar" in capsys.readouterr().err
+    assert "there is no measurement strtup; expected startup, step-digits, step-resnet32x4" in capsys.readouterr().err
 
 
 def test_what_speed_costs_is_asked_one_thing_at_a_time() -> None:

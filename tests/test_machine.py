@@ -1,5 +1,6 @@
 import json
 import os
+import platform
 import subprocess
 import sys
 from typing import Any
@@ -84,8 +85,8 @@ def test_the_device_is_the_fastest_there_is():
 
 
 def test_a_rule_is_a_function_of_what_is_asked_alone():
-    assert cpu(MIDDLE) == cpu(MIDDLE) == Machine(device="cpu", threads=rules.DEFAULT_THREADS)
-    assert cpu(SMALL, "bf16", True) == Machine(device="cpu", precision="bf16", threads=1, deterministic=True)
+    assert cpu(MIDDLE) == cpu(MIDDLE) == Machine(device="cpu", threads=rules.DEFAULT_THREADS, fold=True)
+    assert cpu(SMALL, "bf16", True) == Machine(device="cpu", precision="bf16", threads=1, deterministic=True, fold=True)
 
 
 @pytest.mark.parametrize("threads", [0, -2])
@@ -159,3 +160,28 @@ def test_differences_name_what_changed_and_nothing_else():
     assert "2.9.0" in told
     without = {key: value for key, value in before.items() if key != "device_name"}
     assert differences(without, before) == [f"device_name: None → {before['device_name']}"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory as it likes")
+def test_memory_of_tensors_that_are_gone_is_used_again_unless_the_user_said_how():
+    code = """
+import resource, torch
+from potstill.machine import Machine
+Machine().activate()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+counts = []
+for _ in range(4):
+    before = faults()
+    torch.ones(50 * 2**20, dtype=torch.uint8)
+    counts.append(faults() - before)
+print(counts[0], counts[-1])
+"""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    for environment, again in ((plain, False), ({**plain, "MALLOC_MMAP_THRESHOLD_": "65536"}, True)):
+        told = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+        ).stdout.split()
+        first, last = map(int, told)
+        assert first > 100
+        assert (last > 100) == again

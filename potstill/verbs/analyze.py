@@ -37,7 +37,7 @@ def analyze(words: list[str]) -> int:
     from potstill.machine import BIG_ENOUGH_FOR_THREADS, Choices
 
     choices = Choices(device=flags.device, threads=flags.threads, compile="off")
-    machine = choices.resolve(BIG_ENOUGH_FOR_THREADS, "fp32")
+    machine = choices.resolve(BIG_ENOUGH_FOR_THREADS, "fp32", fold=False)
 
     def say(line: str) -> None:
         if not flags.quiet:
