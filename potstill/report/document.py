@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from potstill.report.load import Group, Notice, Report
+from potstill.report.find import Notice
+from potstill.report.load import Group, Report
 from potstill.report.origin import environments, remarks
 from potstill.report.rows import rows
 from potstill.report.tables import Lines

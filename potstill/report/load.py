@@ -1,7 +1,6 @@
 """From paths to finished runs: what can be reported, and a sentence for everything that cannot."""
 
 import json
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -9,24 +8,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from potstill.errors import UserError
-from potstill.record import STORES, Json, Record, check_format, folder_of, read, read_json
+from potstill.record import Json, Record, read
 from potstill.report import tuned
+from potstill.report.find import SWEEP, Notice, find, margin_of, place, said
 from potstill.report.outcome import Outcome, outcome
 from potstill.report.tuned import TUNE, Tuning
 
-SWEEP = ".sweep.json"
-"""How the name of a sweep's file ends."""
-
 UNNAMED = "other runs"
 """The group of runs that no sweep names."""
-
-
-@dataclass(frozen=True)
-class Notice:
-    """What a reader has to know about one run or file, in a sentence."""
-
-    name: str
-    sentence: str
 
 
 @dataclass(frozen=True)
@@ -65,31 +54,6 @@ class Report:
     tunings: tuple[Tuning, ...] = ()
 
 
-@dataclass(frozen=True)
-class Found:
-    """What paths name: sweeps by their files, run folders that none of them names, and files that cannot be read."""
-
-    sweeps: dict[Path, Json]
-    rest: tuple[Path, ...]
-    notices: tuple[Notice, ...]
-
-
-def find(paths: Sequence[Path]) -> Found:
-    """Sort paths, each of which is a sweep file, a run folder, or a folder of either.
-
-    Raises:
-        UserError: a path does not exist or holds nothing.
-    """
-    sweeps: dict[Path, Json] = {}
-    folders: dict[Path, None] = {}
-    notices: list[Notice] = []
-    for path in paths:
-        _look(path, sweeps, folders, notices)
-    named = {place(file, run).resolve() for file, value in sweeps.items() for run in value["runs"]}
-    rest = tuple(folder for folder in folders if folder.resolve() not in named)
-    return Found(sweeps, rest, tuple(notices))
-
-
 def gather(paths: Sequence[Path]) -> Report:
     """Read what the paths name, each file once.
 
@@ -120,63 +84,6 @@ def _nothing(paths: Sequence[Path], notices: Sequence[Notice]) -> str:
     return f"There is no finished run to report in {where}{first}; finish a run first, or name another folder."
 
 
-def _look(path: Path, sweeps: dict[Path, Json], folders: dict[Path, None], notices: list[Notice]) -> None:
-    """Sort one path into sweeps and run folders."""
-    if not path.exists():
-        raise UserError(f"{path} does not exist; name a sweep file, a run folder, or a folder of runs.")
-    if path.is_file():
-        sweeps[path] = _read_sweep(path)
-    elif (path / "run.json").exists():
-        folders[path] = None
-    else:
-        files = sorted(path.glob(f"*{SWEEP}"))
-        inner = [each for each in sorted(path.iterdir()) if each.is_dir() and not _is_passed_over(each.name)]
-        if not files and not inner:
-            raise UserError(
-                f"{path} holds neither a sweep file nor a run folder; name the folder that your runs are in."
-            )
-        folders.update(dict.fromkeys(inner))
-        for file in files:
-            try:
-                sweeps[file] = _read_sweep(file)
-            except UserError as error:
-                notices.append(Notice(file.name, said(error, file)))
-
-
-def _is_passed_over(name: str) -> bool:
-    return name.startswith(".") or name == STORES
-
-
-def _read_sweep(path: Path) -> Json:
-    value = read_json(path) if path.name.endswith(SWEEP) else None
-    if value is None or not isinstance(value.get("format"), int):
-        raise UserError(
-            f"{path} is not a readable sweep file; name a *{SWEEP} file, a run folder, or a folder of runs."
-        )
-    check_format(value, path)
-    runs = value.get("runs")
-    keys = {"arm", "seed", "fingerprint", "folder"}
-    if not isinstance(runs, list) or not all(isinstance(run, dict) and keys <= run.keys() for run in runs):  # pyright: ignore[reportUnknownVariableType]
-        raise UserError(f"{path} is damaged: its runs do not each name an arm, a seed, a fingerprint and a folder.")
-    _margin(path, value)
-    return value
-
-
-def _margin(path: Path, value: Json) -> float:
-    """The margin of a sweep, as a fraction; 0 in files from before there was one."""
-    margin = value.get("margin", 0.0)
-    number = isinstance(margin, int | float) and not isinstance(margin, bool) and math.isfinite(margin)
-    if not number or not 0 <= margin < 1:
-        raise UserError(f"{path} is damaged: its margin is {margin!r}, not a fraction from 0 to below 1.")
-    return float(margin)
-
-
-def place(file: Path, run: Json) -> Path:
-    """Where a sweep's run lies; its label may have changed, its fingerprint has not."""
-    folder = file.parent / str(run["folder"])
-    return folder if folder.is_dir() else folder_of(file.parent, folder.name, str(run["fingerprint"]))
-
-
 def _sweep_group(file: Path, value: Json) -> Group:
     entries: list[Entry] = []
     left_out: list[Notice] = []
@@ -192,7 +99,7 @@ def _sweep_group(file: Path, value: Json) -> Group:
             left_out.append(Notice(f"{run['arm']}, seed {run['seed']}", said(error, folder)))
     recipe = str(value.get("recipe") or file.name.removesuffix(SWEEP))
     title = str(value.get("title") or "")
-    return Group(recipe, title, value.get("command"), _margin(file, value), tuple(entries), tuple(left_out))
+    return Group(recipe, title, value.get("command"), margin_of(file, value), tuple(entries), tuple(left_out))
 
 
 def _unnamed_group(folders: Iterable[Path]) -> Group:
@@ -211,11 +118,6 @@ def _unnamed_group(folders: Iterable[Path]) -> Group:
     arms = _arm_names(entries)
     entries = [replace(e, role=role, arm=arm) for e, role, arm in zip(entries, roles, arms, strict=True)]
     return Group(UNNAMED, "Runs that no sweep names", None, None, tuple(entries), tuple(left_out))
-
-
-def said(error: UserError, path: Path) -> str:
-    """The sentence, without where on this machine the runs lie: a report travels."""
-    return str(error).replace(str(path), path.name)
 
 
 def _arm_names(entries: Sequence[Entry]) -> list[str]:

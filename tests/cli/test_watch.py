@@ -27,7 +27,7 @@ from potstill import record
 from potstill.cli import main
 from potstill.live.following import Course, Following, Sight
 from potstill.live.standings import drawn
-from potstill.report.load import Notice
+from potstill.report.find import Notice
 
 from .screen import refused
 
