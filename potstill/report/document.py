@@ -25,7 +25,7 @@ def section(group: Group) -> str:
     lines = [
         f"# {group.recipe}: {group.title}" if group.title else f"# {group.recipe}",
         "",
-        escaped(summary(table)),
+        escaped(summary(group, table)),
         "",
     ]
     if group.command:

@@ -35,11 +35,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Group:
-    """The runs of one sweep, or those that no sweep names; `command` and `margin` are None for the latter."""
+    """The runs of one sweep, or those that no sweep names; `command`, `reference` and `margin` are None for the latter.
+
+    The reference is the sweep's first arm that is no teacher, whether a run of it is finished or not.
+    """
 
     recipe: str
     title: str
     command: str | None
+    reference: str | None
     margin: float | None
     entries: tuple[Entry, ...]
     left_out: tuple[Notice, ...]
@@ -99,7 +103,17 @@ def _sweep_group(file: Path, value: Json) -> Group:
             left_out.append(Notice(f"{run['arm']}, seed {run['seed']}", said(error, folder)))
     recipe = str(value.get("recipe") or file.name.removesuffix(SWEEP))
     title = str(value.get("title") or "")
-    return Group(recipe, title, value.get("command"), margin_of(file, value), tuple(entries), tuple(left_out))
+    arms = list(dict.fromkeys(str(run["arm"]) for run in value["runs"]))
+    # Whichever run of an arm is finished, the arm keeps its place.
+    entries.sort(key=lambda entry: arms.index(entry.arm))
+    told = recipe, title, value.get("command"), _reference(value), margin_of(file, value)
+    return Group(*told, tuple(entries), tuple(left_out))
+
+
+def _reference(value: Json) -> str | None:
+    """The first arm of a sweep that is no teacher, or the first of all; None for a sweep without a run."""
+    students = [run for run in value["runs"] if run.get("role") != "teacher"]
+    return next((str(run["arm"]) for run in (*students, *value["runs"])), None)
 
 
 def _unnamed_group(folders: Iterable[Path]) -> Group:
@@ -117,7 +131,7 @@ def _unnamed_group(folders: Iterable[Path]) -> Group:
     roles = ["teacher" if entry.record.fingerprint in teachers else "student" for entry in entries]
     arms = _arm_names(entries)
     entries = [replace(e, role=role, arm=arm) for e, role, arm in zip(entries, roles, arms, strict=True)]
-    return Group(UNNAMED, "Runs that no sweep names", None, None, tuple(entries), tuple(left_out))
+    return Group(UNNAMED, "Runs that no sweep names", None, None, None, tuple(entries), tuple(left_out))
 
 
 def _arm_names(entries: Sequence[Entry]) -> list[str]:

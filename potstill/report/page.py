@@ -123,7 +123,7 @@ def _section(group: Group, number: int, drawings: int) -> Section:
     return Section(
         anchor=f"{file_name(group)}-{number}",
         group=group,
-        summary=summary(table),
+        summary=summary(group, table),
         table=compared,
         rule=rule(group, table),
         families=_families(compared),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from potstill.errors import UserError
 from potstill.report.load import Group
 from potstill.report.power import LIMIT, POWER, seeds_needed
-from potstill.report.rows import Row, paired, rows, students
+from potstill.report.rows import Row, paired, reference, rows, students
 from potstill.report.tables import DASH
 from potstill.report.verdict import LEVEL
 from potstill.report.words import bare, seeds
@@ -111,11 +111,12 @@ def recorded(aim: Aim, groups: Sequence[Group]) -> list[Need]:
 def _group(aim: Aim, group: Group) -> tuple[list[Need], Need]:
     """The arms of one comparison, and the same pooled."""
     margin = group.margin or 0.0
-    first, *others = students(rows(group))
-    compared = group.margin is not None and bool(others)
-    count = max(len(others), 1) if compared else 1
-    known = {row.arm: _spreads(row, first if compared else None) for row in (first, *others)}
-    needs = [_need(aim, group.recipe, row.arm, row.n, known[row.arm], margin, count) for row in (first, *others)]
+    table = rows(group)
+    arms = students(table)
+    against = reference(group, table) if len(arms) > 1 else None
+    count = 1 if against is None else len(arms) - 1
+    known = {row.arm: _spreads(row, against) for row in arms}
+    needs = [_need(aim, group.recipe, row.arm, row.n, known[row.arm], margin, count) for row in arms]
     runs = sum(need.n for need in needs)
     return needs, _need(aim, group.recipe, POOLED, runs, _pool(known.values()), margin, count)
 

@@ -88,6 +88,18 @@ def test_runs_without_a_reference_are_taken_to_have_nothing_in_common(runs: Runs
     assert sentence(Aim(0.003), list(found.values())).endswith("points if their seeds have nothing in common.")
 
 
+def test_where_the_reference_has_no_finished_run_no_other_arm_stands_in_for_it(runs: Runs):
+    file = sweep(runs)
+    for path in runs.folder.glob("*-hard-*/result.json"):
+        path.unlink()
+    found = needs(Aim(0.003), file)
+    assert list(found) == [("mnist:hinton", arm) for arm in ("soft", "wild", "pooled")]
+    for need in found.values():
+        assert (need.spreads.paired_df, need.arms) == (0, 1)
+        assert need.spreads.own is not None
+        assert need.spreads.paired == pytest.approx(math.sqrt(2) * need.spreads.own)
+
+
 def test_a_given_spread():
     need = assumed(Aim(0.003), 0.0023)
     assert need.alone == 12
