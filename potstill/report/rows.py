@@ -9,7 +9,7 @@ from typing import Any
 from potstill.record import Json
 from potstill.report.load import Entry, Group
 from potstill.report.outcome import Outcome
-from potstill.report.verdict import Verdict, verdicts
+from potstill.report.verdict import Verdict, resolution, verdicts
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,15 @@ def rows(group: Group) -> tuple[Row, ...]:
 def _judged(table: Sequence[Row], against: Row, margin: float) -> tuple[Row, ...]:
     """The arms with their verdicts, decided together; the reference has none, nor have teachers beside students."""
     others = [row for row in students(table) if row is not against]
-    differences = [found.values if (found := paired(row, against)) else () for row in others]
-    decided = dict(zip([row.arm for row in others], verdicts(differences, margin), strict=True))
+    differences = [pairs.values if (pairs := paired(row, against)) else () for row in others]
+    found = verdicts(differences, margin, resolution=image(students(table)))
+    decided = dict(zip([row.arm for row in others], found, strict=True))
     return tuple(replace(row, verdict=decided.get(row.arm)) for row in table)
+
+
+def image(table: Sequence[Row]) -> float:
+    """What one image of the test split is worth, as a fraction."""
+    return resolution(value for row in table for value in row.test_accuracy.values)
 
 
 def reference(group: Group, table: Sequence[Row]) -> Row | None:

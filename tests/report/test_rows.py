@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from potstill.report import write
+from potstill.report.ladder import ladder
 from potstill.report.load import gather
 from potstill.report.rows import best, chosen, grid, paired, rows, spread, students
 from potstill.report.verdict import verdict, verdicts
@@ -108,6 +109,20 @@ def test_the_arms_of_a_sweep_are_decided_together(runs: Runs):
         ("undecided", pytest.approx(0.975)),
     ]
     assert found[0].p_adjusted == pytest.approx(3 * alone.p)
+
+
+def test_three_seeds_that_differ_by_the_same_image_are_undecided(runs: Runs):
+    for seed, right in enumerate((311, 320, 331)):
+        runs.run("hard", seed, right / 360)
+        runs.run("one", seed, (right + 1) / 360)
+        runs.run("two of ladder", seed, (right + 2) / 360)
+        runs.named[-1] |= {"after": "one", "change": "more"}
+    (group,) = gather([runs.sweep()]).groups
+    table = rows(group)
+    assert [row.verdict and row.verdict.word for row in table] == [None, "undecided", "undecided"]
+    (rung,) = (rung for rung in ladder(table, group.margin) if rung.verdict)
+    assert rung.verdict is not None
+    assert rung.verdict.word == "undecided"
 
 
 def test_the_margin_of_a_sweep_judges_and_older_sweeps_have_none(runs: Runs):
