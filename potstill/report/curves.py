@@ -17,7 +17,7 @@ from potstill.report.figures import Marks
 from potstill.report.matrix import cut
 from potstill.report.plate import COLOURED, Panel, Plate, few
 from potstill.report.rows import Row, chosen, students
-from potstill.report.size import below
+from potstill.report.size import below, legend
 from potstill.report.style import SMALL, WIDE, Style
 from potstill.report.words import accuracy
 
@@ -96,13 +96,13 @@ def _overlay(
         with style.drawing(WIDE, 2.5) as (figure, axes):
             for row, curves in found:
                 mark = marks[row.arm]
-                _draw(axes, curves, scale, mark.colour(style), mark.dash, row.arm)
+                _draw(axes, curves, scale, mark.colour(style), mark.dash, legend(row.arm))
             axes.set(xlabel="epoch", ylabel=unit)
             axes.margins(x=0.02)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if window is not None:
                 axes.set_ylim(window)
-            below(figure, axes, [row.arm for row, curves in found if curves], left=0.52)
+            below(figure, axes, [legend(row.arm) for row, curves in found if curves], left=0.52)
         return figure
 
     return draw
@@ -255,7 +255,7 @@ def _loss(name: str, row: Row, about: str, keep: Keep, names: Sequence[str]) -> 
             for term in parts if len(parts) > 1 else ():
                 colour = style.colours[names.index(term) % len(style.colours)]
                 for split, dash in dashes.items():
-                    label = term if split == "train" else "_"
+                    label = legend(term) if split == "train" else "_"
                     _draw(axes, series(row, (split, "terms", term), keep), 1, colour, dash, label)
             _frame(axes, cut(row.arm, TITLE - len(about) + len(row.arm)) + about.removeprefix(row.arm))
             if len(parts) > 1:

@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from potstill.report.interval import interval
 from potstill.report.plate import Panel, Plate
 from potstill.report.rows import Grid, Row, best, students
-from potstill.report.style import WIDE, Style
+from potstill.report.style import WIDE, Style, logarithmic
 from potstill.report.tables import label
 from potstill.report.words import accuracy
 
@@ -79,7 +79,7 @@ def curve(name: str, found: Response, table: Sequence[Row]) -> Plate:
                     textcoords="offset points", ha="right", va="bottom", color=style.soft,
                 )  # fmt: skip
             if found.logarithmic:
-                axes.set_xscale("log")
+                logarithmic(axes, min(found.places), max(found.places))
             axes.plot(found.places, means, color=style.colours[0], marker="s", ms=3.2)
             for x, row in zip(found.places, found.arms, strict=True):
                 _seeds(axes, x, row, style)

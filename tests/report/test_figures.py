@@ -1,3 +1,4 @@
+import html
 import re
 from pathlib import Path
 
@@ -148,3 +149,30 @@ def test_losses_have_a_drawing_per_stage_and_a_colour_per_term(runs: Runs, tmp_p
     assert min(map(int, epochs[1])) == 6
     legends = [re.findall(r">(objective|hint|kd)</text>", found.group()) for found in (first, second)]
     assert legends == [["objective", "hint", "kd"]] * 2
+
+
+def test_names_are_drawn_as_they_are_written(runs: Runs, tmp_path: Path):
+    names = ("$\\alpha$ of $x_1$", "a$b", "_hidden", "__init__", "100 % $")
+    for place, name in enumerate(names):
+        for seed in range(3):
+            runs.run(
+                name, seed, 0.9 + place / 1000 + seed / 9999, terms=("$x^2$", "_own"), parameters=1000 * (place + 1)
+            )
+    page = write([runs.sweep()], tmp_path / "out", figures=tmp_path / "figures").read_text()
+    drawings = {name: re.findall(r"<text[^>]*>([^<]*)</text>", text) for name, text in re.findall(DRAWING, page, re.S)}
+    for drawing in ("g1-seeds", "g1-size", "g1-validation-accuracy", "g1-fidelity-agreement"):
+        shown = [html.unescape(text).removeprefix("\u200b") for text in drawings[drawing]]
+        assert set(names) <= set(shown), drawing
+    assert {"$x^2$", "_own"} <= {text.removeprefix("\u200b") for text in drawings["g1-loss-0"]}
+
+
+DRAWING = r'<svg [^>]*aria-labelledby="([\w-]*)-title[^>]*>(.*?)</svg>'
+
+
+def test_a_logarithmic_axis_has_numbers_as_one_types_them(runs: Runs, tmp_path: Path):
+    for place in range(10):
+        runs.run(f"lr {place}", 1, 0.9, settings={"lr": 2.0**place / 1000})
+    page = write([runs.sweep()], tmp_path / "out").read_text()
+    (drawing,) = (text for name, text in re.findall(DRAWING, page, re.S) if name == "g1-response")
+    assert {"0.001", "0.01", "0.1"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", drawing))
+    assert "mathdefault" not in page
