@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from potstill.report.entry import Group
 from potstill.report.find import Notice
-from potstill.report.load import Group, Report
+from potstill.report.load import Report
 from potstill.report.origin import environments, remarks
 from potstill.report.rows import rows
 from potstill.report.tables import Lines

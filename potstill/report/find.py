@@ -1,12 +1,12 @@
 """What paths name: sweeps by their files, and folders of runs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from potstill.errors import UserError
-from potstill.record import STORES, Json, check_format, folder_of, read_json
+from potstill.record import LOCK, STORES, Json, check_format, folder_of, read_json
 
 SWEEP = ".sweep.json"
 """How the name of a sweep's file ends."""
@@ -36,40 +36,46 @@ def find(paths: Sequence[Path]) -> Found:
         UserError: a path does not exist or holds nothing.
     """
     sweeps: dict[Path, Json] = {}
-    folders: dict[Path, None] = {}
     notices: list[Notice] = []
-    for path in paths:
-        _look(path, sweeps, folders, notices)
+    inside = [_inside(path) for path in paths]
+    for file in _once(file for files, _ in inside for file in files):
+        try:
+            sweeps[file] = _read_sweep(file)
+        except UserError as error:
+            if file in paths:
+                raise
+            notices.append(Notice(file.name, said(error, file)))
     named = {place(file, run).resolve() for file, value in sweeps.items() for run in value["runs"]}
-    rest = tuple(folder for folder in folders if folder.resolve() not in named)
-    return Found(sweeps, rest, tuple(notices))
+    folders = _once(folder for _, folders in inside for folder in folders)
+    return Found(sweeps, tuple(folder for folder in folders if folder.resolve() not in named), tuple(notices))
 
 
-def _look(path: Path, sweeps: dict[Path, Json], folders: dict[Path, None], notices: list[Notice]) -> None:
-    """Sort one path into sweeps and run folders."""
+def _once(paths: Iterable[Path]) -> list[Path]:
+    """Every place by the first of its spellings."""
+    found: dict[Path, Path] = {}
+    for path in paths:
+        found.setdefault(path.resolve(), path)
+    return list(found.values())
+
+
+def _inside(path: Path) -> tuple[list[Path], list[Path]]:
+    """The sweep files and the run folders that a path is or holds."""
     if not path.exists():
         raise UserError(f"{path} does not exist; name a sweep file, a run folder, or a folder of runs.")
     if path.is_file():
-        sweeps[path] = _read_sweep(path)
-    elif (path / "run.json").exists():
-        folders[path] = None
-    else:
-        files = sorted(path.glob(f"*{SWEEP}"))
-        inner = [each for each in sorted(path.iterdir()) if each.is_dir() and not _is_passed_over(each.name)]
-        if not files and not inner:
-            raise UserError(
-                f"{path} holds neither a sweep file nor a run folder; name the folder that your runs are in."
-            )
-        folders.update(dict.fromkeys(inner))
-        for file in files:
-            try:
-                sweeps[file] = _read_sweep(file)
-            except UserError as error:
-                notices.append(Notice(file.name, said(error, file)))
+        return [path], []
+    if (path / "run.json").exists():
+        return [], [path]
+    files, folders = sorted(path.glob(f"*{SWEEP}")), [each for each in sorted(path.iterdir()) if _is_run(each)]
+    if not files and not folders:
+        raise UserError(f"{path} holds neither a sweep file nor a run folder; name the folder that your runs are in.")
+    return files, folders
 
 
-def _is_passed_over(name: str) -> bool:
-    return name.startswith(".") or name == STORES
+def _is_run(folder: Path) -> bool:
+    """Whether a run has begun in a folder; a report, a store or anything else may lie beside runs."""
+    hidden = folder.name.startswith(".") or folder.name == STORES
+    return not hidden and any((folder / name).exists() for name in ("run.json", LOCK))
 
 
 def _read_sweep(path: Path) -> Json:

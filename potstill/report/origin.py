@@ -3,8 +3,8 @@
 from typing import Any, cast
 
 from potstill.record import Json
+from potstill.report.entry import Entry, Group
 from potstill.report.find import Notice
-from potstill.report.load import Entry, Group
 
 NAMES = {"potstill": "Potstill", "python": "Python", "torch": "PyTorch"}
 

@@ -11,8 +11,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from potstill.record import Json
 from potstill.report import curves, figures, ladder, settings, size
 from potstill.report.analysis import Analysis, analysis
+from potstill.report.entry import Group
 from potstill.report.find import Notice
-from potstill.report.load import Group, Report
+from potstill.report.load import Report
 from potstill.report.origin import origins, remarks
 from potstill.report.plate import Panel, Plate, marks
 from potstill.report.rows import Row, grid, rows

@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from potstill.errors import UserError
-from potstill.record import Json, Record, read
+from potstill.record import Record, read
+from potstill.report.unnamed import data_of
 from potstill.report.verdict import LEVEL, Interval
 from potstill.report.words import probability, signed
 
@@ -66,7 +67,7 @@ def pair(first: Path, second: Path) -> Pair:
     names = _names(*records)
     if records[0].fingerprint == records[1].fingerprint:
         raise UserError(f"{first} and {second} are one and the same run; name two different ones.")
-    told = [_data(record) for record in records]
+    told = [data_of(record) for record in records]
     if told[0] != told[1]:
         raise UserError(
             f"The runs are of different data, {told[0]} and {told[1]}; only runs of the same can be compared."
@@ -198,14 +199,6 @@ def _names(first: Record, second: Record) -> tuple[str, str]:
     if names[0] == names[1]:
         names = [record.folder.name for record in (first, second)]
     return names[0], names[1]
-
-
-def _data(record: Record) -> str:
-    """What a run says about its data: the name, and for arrays of one's own a hash of their content."""
-    run: Json = record.run.get("run", {})
-    data: Json = run.get("data", {})
-    content = data.get("content")
-    return f"{data.get('name')}" if content is None else f"{data.get('name')} ({str(content)[:12]})"
 
 
 def _finished(folder: Path) -> Record:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from potstill.errors import UserError
-from potstill.report.load import Group
+from potstill.report.entry import Group
 from potstill.report.power import LIMIT, POWER, seeds_needed
 from potstill.report.rows import Row, paired, reference, rows, students
 from potstill.report.tables import DASH

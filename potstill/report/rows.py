@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from potstill.record import Json
-from potstill.report.load import Entry, Group
+from potstill.report.entry import Entry, Group
 from potstill.report.outcome import Outcome
 from potstill.report.verdict import Verdict, resolution, verdicts
 

@@ -9,8 +9,8 @@ from potstill.errors import UserError
 from potstill.record import Json, make_folder, write_bytes, write_json
 from potstill.report import latex
 from potstill.report.document import section
+from potstill.report.entry import Group
 from potstill.report.ladder import Rung, ladder
-from potstill.report.load import Group
 from potstill.report.rows import Row, Spread, rows
 from potstill.report.spreadsheet import spreadsheet
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from potstill.record import folder_of
 from potstill.report.answers import Answers, Labels, Logits, answers, read_logits
 from potstill.report.attached import FOLDER, TEACHER
+from potstill.report.entry import Entry
 from potstill.report.find import Notice
-from potstill.report.load import Entry
 from potstill.report.rows import Row, chosen, students
 
 ARMS = 6

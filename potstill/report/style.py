@@ -85,7 +85,11 @@ def logarithmic(axes: Axes, low: float, high: float) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < CLOSE * low else (1,)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(_typed))
+
+
+def _typed(value: float, _: int | None) -> str:
+    return f"{value:g}"
 
 
 _COMMON: dict[str, object] = {

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from potstill.report.load import Group
+from potstill.report.entry import Group
 from potstill.report.rows import Row, Spread
 from potstill.report.verdict import Verdict
 from potstill.report.words import amount, bare, interval, probability, rule, seeds, signed

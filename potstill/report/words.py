@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from potstill.report.load import Group
+from potstill.report.entry import Group
 from potstill.report.power import FEWEST, LIMIT, POWER
 from potstill.report.rows import Row, Spread, best, paired, reference, students
 from potstill.report.verdict import LEVEL, Verdict
@@ -61,9 +61,10 @@ def summary(group: Group, table: Sequence[Row]) -> str:
     if len(arms) == 1:
         return f"{top.arm} reaches {accuracy(top)} test accuracy."
     lead = f"Of {len(arms)} arms, {top.arm} has the highest mean test accuracy: {accuracy(top)}."
-    first = baseline is not None and baseline is not top
-    against = baseline if first else best([row for row in arms if row is not top])
-    name = "The first arm is" if first else "The next is"
+    if baseline is None or baseline is top:
+        name, against = "The next is", best([row for row in arms if row is not top])
+    else:
+        name, against = "The first arm is", baseline
     sentence = f"{lead} {name} {against.arm} with {accuracy(against)}; {_difference(top, against)}."
     return sentence + _single(top, against) + _decided(group, arms)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from potstill.report import ladder
-from potstill.report.load import Group
+from potstill.report.entry import Group
 from potstill.report.rows import Grid, Row, grid
 from potstill.report.tables import DASH, Lines, comparison, label
 from potstill.report.words import measured, rule
