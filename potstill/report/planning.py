@@ -90,27 +90,35 @@ def recorded(aim: Aim, groups: Sequence[Group]) -> list[Need]:
     """What arms need, one by one, pooled over each comparison, and, where there are several, over all of them.
 
     Raises:
-        UserError: no arm has two seeds.
+        UserError: no arm has two seeds, or the difference is just the margin of a comparison.
     """
     needs: list[Need] = []
     pooled: list[Need] = []
+    margins: set[float] = set()
     for group in groups:
         arms, together = _group(aim, group)
         needs += arms
         if together.spreads.paired is not None:
             needs.append(together)
             pooled.append(together)
+            margins.add(group.margin or 0.0)
     if not pooled:
         raise UserError("No arm of these runs has two seeds, so their spread is unknown; give it with --spread.")
-    if len(pooled) > 1:
+    # Under unlike margins the same difference is another claim in every recipe.
+    if len(pooled) > 1 and len(margins) == 1:
         spreads = _pool(need.spreads for need in pooled)
-        needs.append(_need(aim, "", POOLED, sum(need.n for need in pooled), spreads, 0.0, 1))
+        needs.append(_need(aim, "", POOLED, sum(need.n for need in pooled), spreads, margins.pop(), 1))
     return needs
 
 
 def _group(aim: Aim, group: Group) -> tuple[list[Need], Need]:
     """The arms of one comparison, and the same pooled."""
     margin = group.margin or 0.0
+    if margin and math.isclose(aim.difference, margin):
+        raise UserError(
+            f"--difference is {100 * aim.difference:g}, the margin of {group.recipe}, and no number of seeds tells the "
+            "two apart; give a difference above it, to be shown to exceed it, or below, to be shown to lie within."
+        )
     table = rows(group)
     arms = students(table)
     against = reference(group, table) if len(arms) > 1 else None
@@ -186,8 +194,10 @@ def _together(need: Need) -> str:
 
 
 def sentence(aim: Aim, needs: Sequence[Need]) -> str:
-    """What follows for the last of the needs, which stands for all, in one sentence."""
+    """What follows for the last of the needs, if it stands for all, in one sentence."""
     last = needs[-1]
+    if last.recipe and any(need.recipe != last.recipe for need in needs):
+        return "The recipes have unlike margins, so that each needs a number of its own: that of its pooled line."
     assert last.alone is not None
     assert last.spreads.paired is not None
     points = f"{100 * aim.difference:g}"
