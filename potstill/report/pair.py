@@ -7,15 +7,13 @@ nothing about the methods that made them.
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from potstill.errors import UserError
 from potstill.record import Record, read
+from potstill.report.answers import PREDICTIONS, read_logits
 from potstill.report.unnamed import data_of
 from potstill.report.verdict import LEVEL, Interval
 from potstill.report.words import probability, signed
@@ -213,15 +211,12 @@ def _finished(folder: Path) -> Record:
 
 def _predictions(record: Record) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The class that a run chose for each test image, and the labels."""
-    path = record.folder / "predictions.safetensors"
+    path = record.folder / PREDICTIONS
     try:
-        found: dict[str, NDArray[Any]] = load(path.read_bytes())
-        logits, labels = found["logits"], found["labels"]
-        return logits.argmax(1), labels
-    except FileNotFoundError:
-        raise UserError(f"{record.folder} holds no predictions.safetensors; delete the folder and run again.") from None
-    except (SafetensorError, KeyError, ValueError):
-        raise UserError(f"{path} is damaged; delete the folder and run again.") from None
+        logits, labels = read_logits(path)
+    except ValueError as error:
+        raise UserError(f"{path} {error}; delete the folder and run again.") from None
+    return logits.argmax(1), labels
 
 
 def _remarks(records: tuple[Record, Record], right: tuple[Truths, Truths]) -> tuple[str, ...]:
