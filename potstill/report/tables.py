@@ -189,5 +189,11 @@ class Lines:
 
 
 def label(value: Any) -> str:
-    """A setting's value: 0.5, 4, cosine."""
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+    """A setting's value: 0.5, 4, cosine, True."""
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def labels(values: Sequence[Any]) -> list[str]:
+    """The values of one setting; with all their digits where six would make two of them one."""
+    short = [label(value) for value in values]
+    return [repr(value) if short.count(text) > 1 else text for value, text in zip(values, short, strict=True)]

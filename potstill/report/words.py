@@ -40,18 +40,6 @@ def amount(value: float) -> str:
     return f"{value:g}"
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 42 s, 3 min 20 s, 2 h 05 min."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
 def summary(group: Group, table: Sequence[Row]) -> str:
     """What the comparison found: the best arm against the first, and the verdicts where there are any."""
     arms = students(table)

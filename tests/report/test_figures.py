@@ -176,3 +176,14 @@ def test_a_logarithmic_axis_has_numbers_as_one_types_them(runs: Runs, tmp_path: 
     (drawing,) = (text for name, text in re.findall(DRAWING, page, re.S) if name == "g1-response")
     assert {"0.001", "0.01", "0.1"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", drawing))
     assert "mathdefault" not in page
+
+
+def test_settings_that_differ_are_labelled_apart(runs: Runs, tmp_path: Path):
+    for rate in (0.1, 0.1000001):
+        for nesterov in (True, False):
+            runs.run(f"{rate} {nesterov}", 1, 0.9 + rate / 100, settings={"lr": rate, "nesterov": nesterov})
+    write([runs.sweep()], tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "| lr ↓ nesterov → | False | True |" in text
+    assert "| **0.1** |" in text
+    assert "| **0.1000001** |" in text
