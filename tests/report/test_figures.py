@@ -1,4 +1,5 @@
 import html
+import json
 import re
 from pathlib import Path
 
@@ -7,13 +8,14 @@ import pytest
 from scipy import stats
 
 from potstill.report import write
-from potstill.report.curves import Curve, _window
+from potstill.report.curves import Curve, _window, apart
 from potstill.report.interval import interval
 from potstill.report.load import gather
 from potstill.report.plate import marks
 from potstill.report.rows import Row, rows
 from potstill.report.settings import response
 from potstill.report.size import front, short, sizes
+from potstill.report.style import PAGE
 
 from .folders import NO_TEACHER, Runs
 
@@ -187,3 +189,26 @@ def test_settings_that_differ_are_labelled_apart(runs: Runs, tmp_path: Path):
     assert "| lr ↓ nesterov → | False | True |" in text
     assert "| **0.1** |" in text
     assert "| **0.1000001** |" in text
+
+
+def test_a_stage_that_seeds_begin_at_unlike_epochs_is_drawn_from_its_own_first(runs: Runs, tmp_path: Path):
+    for seed, (first, count) in enumerate(((4, 10), (8, 14))):
+        path = runs.run("early", seed, 0.9, terms=("hint", "kd"), count=count) / "metrics.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for number, line in enumerate(lines):
+            second = number >= first
+            line |= {"stage_index": int(second), "stage": "kd" if second else "hint"}
+            line["train"]["loss"] = 100 + number - first if second else 1
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (row,) = table(runs)
+    told = {panel.name: panel for plate in apart("g1", (row,), 12, marks((row,))) for panel in plate.panels}
+    figure = told["g1-loss-0-1"].draw(PAGE)
+    (axes,) = figure.axes
+    assert axes.get_xlabel() == "epoch of the stage"
+    objective = next(line for line in axes.lines if line.get_label() == "objective")
+    assert np.asarray(objective.get_xdata()).tolist() == [1, 2, 3, 4, 5, 6]
+    assert np.asarray(objective.get_ydata()).tolist() == [100, 101, 102, 103, 104, 105]
+    (axes,) = told["g1-loss-0-0"].draw(PAGE).axes
+    assert axes.get_xlabel() == "epoch"
+    (axes,) = told["g1-accuracy-0"].draw(PAGE).axes
+    assert not [line for line in axes.lines if line.get_linestyle() == ":"]  # No epoch ends the stage in both.
