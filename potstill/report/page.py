@@ -18,7 +18,7 @@ from potstill.report.origin import origins, remarks
 from potstill.report.plate import Panel, Plate, marks
 from potstill.report.rows import Row, grid, rows
 from potstill.report.save import file_name
-from potstill.report.tables import DASH, EMPTY, Lines, Table, comparison
+from potstill.report.tables import DASH, EMPTY, VERDICT, Column, Lines, Table, comparison
 from potstill.report.tuning import Tuned, tuned
 from potstill.report.words import amount, rule, summary
 from potstill.report.written import seeds_table, settings_table
@@ -60,6 +60,7 @@ class Section:
     rule: str
     families: tuple[tuple[str, int], ...]
     widths: tuple[int, ...]
+    meanings: tuple[Column, ...]
     overview: tuple[Plate, ...]
     tables: tuple[Lines, ...]
     ladder: Lines | None
@@ -129,6 +130,8 @@ def _section(group: Group, number: int, drawings: int) -> Section:
         rule=rule(group, table),
         families=_families(compared),
         widths=_widths(compared),
+        # How verdicts are reached stands below the table.
+        meanings=tuple(column for column in compared.columns if column.title != VERDICT.title),
         overview=tuple(overview),
         tables=tuple(tables),
         ladder=ladder.lines(rungs) if rungs else None,
