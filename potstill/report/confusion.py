@@ -5,6 +5,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -185,18 +186,11 @@ def _deltas(
         height = 0.75 + 0.155 * len(order)
         with style.drawing(SMALL, height) as (figure, axes):
             for place, k in enumerate(order):
-                values = [100 * value for value in change[k].values]
-                colour = style.colours[0 if change[k].mean >= 0 else 1]
-                axes.plot(values, [-place] * len(values), "o", ms=3.6, color=colour, alpha=0.5, mew=0, clip_on=False)
-                mean = 100 * change[k].mean
-                axes.plot([mean, mean], [-place - 0.3, -place + 0.3], color=style.ink, lw=1.4, solid_capstyle="butt")
+                _delta(axes, change[k], -place, style)
             axes.axvline(0, color=style.ink, lw=0.7, ls=":")
-            axes.set_yticks(range(0, -len(order), -1), texts)
             axes.set(xlim=span, ylim=(0.6 - len(order), 0.6), xlabel="points")
-            axes.tick_params(axis="y", length=0, labelsize=7)
             axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
-            axes.grid(visible=False, axis="y")
-            axes.spines["left"].set_visible(False)
+            _classes(axes, texts)
             axes.set_title(cut(arm.name, 36), loc="left")
             left = 0.04 + 0.024 * max(map(len, texts))
             axes.set_position((left, 0.4 / height, 0.96 - left, 1 - 0.66 / height))
@@ -205,3 +199,19 @@ def _deltas(
     told = "; ".join(f"{names[k]} {signed(100 * change[k].mean, 1)}" for k in order)
     title = f"Accuracy of {arm.name} by class, minus that of {reference.name}"
     return Panel(name, title, told, draw, about=arm.name)
+
+
+def _classes(axes: Axes, names: Sequence[str]) -> None:
+    """A line per class, the first on top at 0."""
+    axes.set_yticks(range(0, -len(names), -1), names)
+    axes.tick_params(axis="y", length=0, labelsize=7)
+    axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
+
+
+def _delta(axes: Axes, change: Spread, y: float, style: Style) -> None:
+    """A dot per seed, and an upright line at their mean."""
+    values, mean = [100 * value for value in change.values], 100 * change.mean
+    colour = style.colours[0 if mean >= 0 else 1]
+    axes.plot(values, [y] * len(values), "o", ms=3.6, color=colour, alpha=0.5, mew=0, clip_on=False)
+    axes.plot([mean, mean], [y - 0.3, y + 0.3], color=style.ink, lw=1.4, solid_capstyle="butt")

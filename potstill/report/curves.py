@@ -243,14 +243,8 @@ def _losses(name: str, row: Row, names: Sequence[str]) -> list[Panel]:
 
 def _loss(name: str, row: Row, about: str, keep: Keep, names: Sequence[str]) -> Panel | None:
     parts = terms(row, keep)
-    # Where an earlier stage stopped early, seeds begin this one at unlike epochs: they are drawn from its own first.
     moved = len({curve.first for curve in series(row, ("train", "loss"), keep)}) > 1
-
-    def found(*path: str) -> list[Curve]:
-        curves = series(row, path, keep)
-        return [replace(curve, first=1) for curve in curves] if moved else curves
-
-    total = [(split, found(split, "loss")) for split in ("train", "validation")]
+    total = [(split, _aligned(series(row, (split, "loss"), keep), moved)) for split in ("train", "validation")]
     if not any(curves for _, curves in total):
         return None
     dashes = {"train": "-", "validation": (0, (3, 1.5))}
@@ -264,7 +258,7 @@ def _loss(name: str, row: Row, about: str, keep: Keep, names: Sequence[str]) -> 
                 colour = style.colours[names.index(term) % len(style.colours)]
                 for split, dash in dashes.items():
                     label = legend(term) if split == "train" else "_"
-                    _draw(axes, found(split, "terms", term), 1, colour, dash, label)
+                    _draw(axes, _aligned(series(row, (split, "terms", term), keep), moved), 1, colour, dash, label)
             _frame(axes, cut(row.arm, TITLE - len(about) + len(row.arm)) + about.removeprefix(row.arm))
             axes.set_xlabel("epoch of the stage" if moved else "epoch", labelpad=1)
             if len(parts) > 1:
@@ -274,6 +268,11 @@ def _loss(name: str, row: Row, about: str, keep: Keep, names: Sequence[str]) -> 
     lowest = "; ".join(f"{split} ends at {_end(curves, 1):.4g}" for split, curves in total if curves)
     told = f"Terms: {', '.join(parts)}. Mean over seeds: {lowest}."
     return Panel(name, f"{about}: loss by epoch", told, draw, about=about)
+
+
+def _aligned(curves: list[Curve], moved: bool) -> list[Curve]:
+    """The curves of a stage, from its own first epoch where seeds begin it at unlike ones, after an early stop."""
+    return [replace(curve, first=1) for curve in curves] if moved else curves
 
 
 def _frame(axes: Axes, title: str) -> None:
@@ -287,7 +286,8 @@ def _frame(axes: Axes, title: str) -> None:
 def _stages(axes: Axes, row: Row, style: Style) -> None:
     """A dotted line where one stage gives way to the next in every run."""
     ends = [{i for i, (a, b) in enumerate(pairwise(map(_stage, entry.epochs)), 1) if a != b} for entry in row.entries]
-    for epoch in set.intersection(*ends):
+    first, *others = ends
+    for epoch in first.intersection(*others):
         axes.axvline(epoch + 0.5, color=style.ink, lw=0.7, ls=":")
 
 

@@ -80,22 +80,7 @@ class Study:
         self._ranges, self._seed = ranges, seed
         sampler = _Addressed(seed, start if all(one.holds(start[one.name]) for one in ranges) else {})
         with alone(marks, "opening"):  # Two processes at once would both make the tables.
-            try:
-                self._storage = RDBStorage(url, engine_kwargs=_patience(url))
-                self._study = optuna.create_study(
-                    storage=self._storage,
-                    study_name=name,
-                    sampler=sampler,
-                    pruner=pruner,
-                    direction="maximize",
-                    load_if_exists=True,
-                )
-            except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
-                reason = str(error).splitlines()[0]
-                raise UserError(
-                    f"The study {url} cannot be opened ({reason}); give --study a database that can be, such as "
-                    "sqlite:///tune.db."
-                ) from None
+            self._storage, self._study = _opened(url, name, sampler, pruner)
         self._mark = Mark(marks)
 
     def close(self) -> None:
@@ -200,6 +185,27 @@ class Trial:
     def fail(self) -> None:
         """It went wrong for another reason than its values; another trial will take its place."""
         self._study.tell(self.number, state=TrialState.FAIL)
+
+
+def _opened(url: str, name: str, sampler: BaseSampler, pruner: BasePruner) -> tuple[RDBStorage, optuna.Study]:
+    """A database, and the study of that name in it."""
+    try:
+        storage = RDBStorage(url, engine_kwargs=_patience(url))
+        study = optuna.create_study(
+            storage=storage,
+            study_name=name,
+            sampler=sampler,
+            pruner=pruner,
+            direction="maximize",
+            load_if_exists=True,
+        )
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"The study {url} cannot be opened ({reason}); give --study a database that can be, such as "
+            "sqlite:///tune.db."
+        ) from None
+    return storage, study
 
 
 def _drawn(asked: optuna.Trial, one: Range) -> Any:

@@ -62,6 +62,16 @@ def planned(recipe: recipes.Recipe, given: dict[str, Any], flags: Flags) -> Any:
         if flags.seeds < 1:
             raise UserError(f"--seeds is {flags.seeds}; expected a whole number ≥ 1.")
         sweep = replace(sweep, seeds=tuple(range(sweep.seeds[0], sweep.seeds[0] + flags.seeds)))
+    return _changed(sweep, flags)
+
+
+def _changed(given: Any, flags: Flags) -> Any:
+    """The sweep with what the flags say of each of its runs."""
+    from dataclasses import replace
+
+    from potstill.sweep import Sweep
+
+    sweep: Sweep = given
     if flags.epochs is not None:
         epochs = flags.epochs
         sweep = sweep.each(lambda run: run.lasting(epochs))
