@@ -10,7 +10,7 @@ from potstill.display import Display
 from potstill.errors import RunFailed
 from potstill.tune import findings
 from potstill.tune.question import Question
-from potstill.tune.seeking import Outcome
+from potstill.tune.seeking import Ending
 from potstill.tune.study import Study
 
 
@@ -43,7 +43,7 @@ class Bulletin:
         self._told = told
         self._ready = ready
 
-    def after(self, outcome: Outcome) -> str:
+    def after(self, outcome: Ending) -> str:
         """One trial has ended; answers how good the best is."""
         best = self._study.best()
         length = f"{outcome.epochs} epoch{'' if outcome.epochs == 1 else 's'}"
