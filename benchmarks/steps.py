@@ -20,7 +20,8 @@ from potstill.machine import Choices, Machine
 from potstill.methods import Labels
 from potstill.models import ReusedHead
 from potstill.pairing import Pairing, Taps
-from potstill.source import Source, chunks
+from potstill.source import Source
+from potstill.store.kept import chunks
 from potstill.taps import Tracer, trace
 
 REPETITIONS = 7
