@@ -18,7 +18,7 @@ from potstill.analysis.subject import Bench, Subject, subject
 from potstill.errors import UserError
 from potstill.machine import Machine
 from potstill.record import Record, folder_of, held, make_folder, write_bytes, write_json
-from potstill.report.answers import read_logits
+from potstill.report.answers import PREDICTIONS, read_logits
 from potstill.report.attached import (
     CKA,
     FOLDER,
@@ -33,7 +33,7 @@ from potstill.report.attached import (
 from potstill.report.cases import pictured
 from potstill.report.load import gather
 from potstill.report.rows import rows
-from potstill.report.study import PREDICTIONS, Study, study
+from potstill.report.study import Study, study
 
 
 @dataclass(frozen=True)

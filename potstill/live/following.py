@@ -10,7 +10,9 @@ from typing import Literal, cast
 
 from potstill.errors import UserError
 from potstill.record import LOCK, Json, Record, is_held, read_lines
-from potstill.report.load import UNNAMED, Notice, find, opened, place, said
+from potstill.report.entry import opened
+from potstill.report.find import Notice, find, place, said
+from potstill.report.unnamed import UNNAMED
 
 Status = Literal["running", "stopped", "diverged", "finished", "waiting"]
 

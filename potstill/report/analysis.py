@@ -8,8 +8,9 @@ from typing import TypeVar
 from potstill.report import confusion, fidelity, reliability, similarity
 from potstill.report.attached import CKA, FOLDER, PICTURES, Pictures, read_pictures, read_similarity
 from potstill.report.cases import TEMPERATURES, Cases, cases, gallery, softened
+from potstill.report.entry import Entry
 from potstill.report.figures import Marks
-from potstill.report.load import Entry, Notice
+from potstill.report.find import Notice
 from potstill.report.plate import Plate
 from potstill.report.rows import Row, spread
 from potstill.report.sheet import Sheet

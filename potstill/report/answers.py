@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+PREDICTIONS = "predictions.safetensors"
+"""What a run calls the file."""
+
 Logits = NDArray[np.float32]
 Labels = NDArray[np.int64]
 

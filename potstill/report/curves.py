@@ -3,7 +3,8 @@
 # pyright: reportUnknownMemberType=false
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from potstill.report.figures import Marks
 from potstill.report.matrix import cut
 from potstill.report.plate import COLOURED, Panel, Plate, few
 from potstill.report.rows import Row, chosen, students
-from potstill.report.size import below
+from potstill.report.size import below, legend
 from potstill.report.style import SMALL, WIDE, Style
 from potstill.report.words import accuracy
 
@@ -96,13 +97,13 @@ def _overlay(
         with style.drawing(WIDE, 2.5) as (figure, axes):
             for row, curves in found:
                 mark = marks[row.arm]
-                _draw(axes, curves, scale, mark.colour(style), mark.dash, row.arm)
+                _draw(axes, curves, scale, mark.colour(style), mark.dash, legend(row.arm))
             axes.set(xlabel="epoch", ylabel=unit)
             axes.margins(x=0.02)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if window is not None:
                 axes.set_ylim(window)
-            below(figure, axes, [row.arm for row, curves in found if curves], left=0.52)
+            below(figure, axes, [legend(row.arm) for row, curves in found if curves], left=0.52)
         return figure
 
     return draw
@@ -242,7 +243,14 @@ def _losses(name: str, row: Row, names: Sequence[str]) -> list[Panel]:
 
 def _loss(name: str, row: Row, about: str, keep: Keep, names: Sequence[str]) -> Panel | None:
     parts = terms(row, keep)
-    total = [(split, series(row, (split, "loss"), keep)) for split in ("train", "validation")]
+    # Where an earlier stage stopped early, seeds begin this one at unlike epochs: they are drawn from its own first.
+    moved = len({curve.first for curve in series(row, ("train", "loss"), keep)}) > 1
+
+    def found(*path: str) -> list[Curve]:
+        curves = series(row, path, keep)
+        return [replace(curve, first=1) for curve in curves] if moved else curves
+
+    total = [(split, found(split, "loss")) for split in ("train", "validation")]
     if not any(curves for _, curves in total):
         return None
     dashes = {"train": "-", "validation": (0, (3, 1.5))}
@@ -255,9 +263,10 @@ def _loss(name: str, row: Row, about: str, keep: Keep, names: Sequence[str]) -> 
             for term in parts if len(parts) > 1 else ():
                 colour = style.colours[names.index(term) % len(style.colours)]
                 for split, dash in dashes.items():
-                    label = term if split == "train" else "_"
-                    _draw(axes, series(row, (split, "terms", term), keep), 1, colour, dash, label)
+                    label = legend(term) if split == "train" else "_"
+                    _draw(axes, found(split, "terms", term), 1, colour, dash, label)
             _frame(axes, cut(row.arm, TITLE - len(about) + len(row.arm)) + about.removeprefix(row.arm))
+            axes.set_xlabel("epoch of the stage" if moved else "epoch", labelpad=1)
             if len(parts) > 1:
                 axes.legend(handlelength=1.2, labelspacing=0.2, borderpad=0.1, loc="upper right")
         return figure
@@ -276,8 +285,11 @@ def _frame(axes: Axes, title: str) -> None:
 
 
 def _stages(axes: Axes, row: Row, style: Style) -> None:
-    """A dotted line where one stage gives way to the next."""
-    index = [line.get("stage_index", 0) for line in row.entries[0].epochs]
-    for epoch in range(1, len(index)):
-        if index[epoch] != index[epoch - 1]:
-            axes.axvline(epoch + 0.5, color=style.ink, lw=0.7, ls=":")
+    """A dotted line where one stage gives way to the next in every run."""
+    ends = [{i for i, (a, b) in enumerate(pairwise(map(_stage, entry.epochs)), 1) if a != b} for entry in row.entries]
+    for epoch in set.intersection(*ends):
+        axes.axvline(epoch + 0.5, color=style.ink, lw=0.7, ls=":")
+
+
+def _stage(line: Json) -> Any:
+    return line.get("stage_index", 0)

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from potstill.report.load import Group, Notice, Report
+from potstill.report.entry import Group
+from potstill.report.find import Notice
+from potstill.report.load import Report
 from potstill.report.origin import environments, remarks
 from potstill.report.rows import rows
 from potstill.report.tables import Lines
@@ -24,7 +26,7 @@ def section(group: Group) -> str:
     lines = [
         f"# {group.recipe}: {group.title}" if group.title else f"# {group.recipe}",
         "",
-        escaped(summary(table)),
+        escaped(summary(group, table)),
         "",
     ]
     if group.command:

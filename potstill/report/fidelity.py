@@ -13,7 +13,7 @@ from potstill.report.figures import Marks
 from potstill.report.outcome import Outcome
 from potstill.report.plate import COLOURED, Mark, Panel, Plate
 from potstill.report.rows import Row, chosen, students
-from potstill.report.size import below
+from potstill.report.size import below, legend
 from potstill.report.style import WIDE, Style
 
 Measure = Callable[[Outcome], float | None]
@@ -69,7 +69,7 @@ def _panel(name: str, arms: Sequence[Row], unit: str, measure: Measure, scale: f
             axes.set(xlabel=unit, ylabel="test accuracy, %")
             axes.margins(0.08)
             axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
-            below(figure, axes, [row.arm for row in named])
+            below(figure, axes, [legend(row.arm) for row in named])
         return figure
 
     told = "; ".join(
@@ -87,5 +87,5 @@ def _arm(axes: Axes, row: Row, measure: Measure, scale: float, mark: Mark, style
     x, y = [scale * value for value in found.values], [100 * value for value in row.test_accuracy.values]
     axes.plot(x, y, "o", ms=3.6, color=colour, alpha=0.55, mew=0, zorder=layer)
     mean = (scale * found.mean, 100 * row.test_accuracy.mean)
-    label = row.arm if named else "_"
+    label = legend(row.arm) if named else "_"
     axes.plot(*mean, mark.marker, ms=6.5, mfc="none", mec=colour, mew=1.2, ls="none", label=label, zorder=layer + 1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from potstill.report.figures import Difference, Marks, against
 from potstill.report.plate import Plate
 from potstill.report.power import FEWEST
-from potstill.report.rows import Row, paired
+from potstill.report.rows import Row, image, paired
 from potstill.report.tables import DASH, Lines
 from potstill.report.verdict import Verdict, verdicts
 from potstill.report.words import interval, measured, probability, seeds
@@ -64,7 +64,7 @@ def ladder(table: Sequence[Row], margin: float | None) -> tuple[Rung, ...]:
 
 def _judged(found: Sequence[Rung], margin: float) -> tuple[Rung, ...]:
     steps = [rung for rung in found if rung.before is not None]
-    words = verdicts([step.values for step in steps], margin)
+    words = verdicts([step.values for step in steps], margin, resolution=image([rung.row for rung in found]))
     decided = dict(zip([step.row.arm for step in steps], words, strict=True))
     return tuple(replace(rung, verdict=decided.get(rung.row.arm)) for rung in found)
 

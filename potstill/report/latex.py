@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from potstill.report.load import Group
+from potstill.report.entry import Group
 from potstill.report.rows import rows
 from potstill.report.tables import Lines
 from potstill.report.written import note, written

@@ -3,7 +3,8 @@
 from typing import Any, cast
 
 from potstill.record import Json
-from potstill.report.load import Entry, Group, Notice
+from potstill.report.entry import Entry, Group
+from potstill.report.find import Notice
 
 NAMES = {"potstill": "Potstill", "python": "Python", "torch": "PyTorch"}
 

@@ -11,12 +11,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from potstill.record import Json
 from potstill.report import curves, figures, ladder, settings, size
 from potstill.report.analysis import Analysis, analysis
-from potstill.report.load import Group, Notice, Report
+from potstill.report.entry import Group
+from potstill.report.find import Notice
+from potstill.report.load import Report
 from potstill.report.origin import origins, remarks
 from potstill.report.plate import Panel, Plate, marks
 from potstill.report.rows import Row, grid, rows
 from potstill.report.save import file_name
-from potstill.report.tables import DASH, EMPTY, Lines, Table, comparison
+from potstill.report.tables import DASH, EMPTY, VERDICT, Column, Lines, Table, comparison
 from potstill.report.tuning import Tuned, tuned
 from potstill.report.words import amount, rule, summary
 from potstill.report.written import seeds_table, settings_table
@@ -58,6 +60,7 @@ class Section:
     rule: str
     families: tuple[tuple[str, int], ...]
     widths: tuple[int, ...]
+    meanings: tuple[Column, ...]
     overview: tuple[Plate, ...]
     tables: tuple[Lines, ...]
     ladder: Lines | None
@@ -122,11 +125,13 @@ def _section(group: Group, number: int, drawings: int) -> Section:
     return Section(
         anchor=f"{file_name(group)}-{number}",
         group=group,
-        summary=summary(table),
+        summary=summary(group, table),
         table=compared,
         rule=rule(group, table),
         families=_families(compared),
         widths=_widths(compared),
+        # How verdicts are reached stands below the table.
+        meanings=tuple(column for column in compared.columns if column.title != VERDICT.title),
         overview=tuple(overview),
         tables=tuple(tables),
         ladder=ladder.lines(rungs) if rungs else None,

@@ -7,15 +7,14 @@ nothing about the methods that made them.
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from potstill.errors import UserError
-from potstill.record import Json, Record, read
+from potstill.record import Record, read
+from potstill.report.answers import PREDICTIONS, read_logits
+from potstill.report.unnamed import data_of
 from potstill.report.verdict import LEVEL, Interval
 from potstill.report.words import probability, signed
 
@@ -66,7 +65,7 @@ def pair(first: Path, second: Path) -> Pair:
     names = _names(*records)
     if records[0].fingerprint == records[1].fingerprint:
         raise UserError(f"{first} and {second} are one and the same run; name two different ones.")
-    told = [_data(record) for record in records]
+    told = [data_of(record) for record in records]
     if told[0] != told[1]:
         raise UserError(
             f"The runs are of different data, {told[0]} and {told[1]}; only runs of the same can be compared."
@@ -200,14 +199,6 @@ def _names(first: Record, second: Record) -> tuple[str, str]:
     return names[0], names[1]
 
 
-def _data(record: Record) -> str:
-    """What a run says about its data: the name, and for arrays of one's own a hash of their content."""
-    run: Json = record.run.get("run", {})
-    data: Json = run.get("data", {})
-    content = data.get("content")
-    return f"{data.get('name')}" if content is None else f"{data.get('name')} ({str(content)[:12]})"
-
-
 def _finished(folder: Path) -> Record:
     if not folder.exists():
         raise UserError(f"{folder} does not exist; name two run folders.")
@@ -220,15 +211,12 @@ def _finished(folder: Path) -> Record:
 
 def _predictions(record: Record) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The class that a run chose for each test image, and the labels."""
-    path = record.folder / "predictions.safetensors"
+    path = record.folder / PREDICTIONS
     try:
-        found: dict[str, NDArray[Any]] = load(path.read_bytes())
-        logits, labels = found["logits"], found["labels"]
-        return logits.argmax(1), labels
-    except FileNotFoundError:
-        raise UserError(f"{record.folder} holds no predictions.safetensors; delete the folder and run again.") from None
-    except (SafetensorError, KeyError, ValueError):
-        raise UserError(f"{path} is damaged; delete the folder and run again.") from None
+        logits, labels = read_logits(path)
+    except ValueError as error:
+        raise UserError(f"{path} {error}; delete the folder and run again.") from None
+    return logits.argmax(1), labels
 
 
 def _remarks(records: tuple[Record, Record], right: tuple[Truths, Truths]) -> tuple[str, ...]:

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from potstill.errors import UserError
-from potstill.report.load import Group
+from potstill.report.entry import Group
 from potstill.report.power import LIMIT, POWER, seeds_needed
-from potstill.report.rows import Row, paired, rows, students
+from potstill.report.rows import Row, paired, reference, rows, students
 from potstill.report.tables import DASH
 from potstill.report.verdict import LEVEL
 from potstill.report.words import bare, seeds
@@ -90,32 +90,41 @@ def recorded(aim: Aim, groups: Sequence[Group]) -> list[Need]:
     """What arms need, one by one, pooled over each comparison, and, where there are several, over all of them.
 
     Raises:
-        UserError: no arm has two seeds.
+        UserError: no arm has two seeds, or the difference is just the margin of a comparison.
     """
     needs: list[Need] = []
     pooled: list[Need] = []
+    margins: set[float] = set()
     for group in groups:
         arms, together = _group(aim, group)
         needs += arms
         if together.spreads.paired is not None:
             needs.append(together)
             pooled.append(together)
+            margins.add(group.margin or 0.0)
     if not pooled:
         raise UserError("No arm of these runs has two seeds, so their spread is unknown; give it with --spread.")
-    if len(pooled) > 1:
+    # Under unlike margins the same difference is another claim in every recipe.
+    if len(pooled) > 1 and len(margins) == 1:
         spreads = _pool(need.spreads for need in pooled)
-        needs.append(_need(aim, "", POOLED, sum(need.n for need in pooled), spreads, 0.0, 1))
+        needs.append(_need(aim, "", POOLED, sum(need.n for need in pooled), spreads, margins.pop(), 1))
     return needs
 
 
 def _group(aim: Aim, group: Group) -> tuple[list[Need], Need]:
     """The arms of one comparison, and the same pooled."""
     margin = group.margin or 0.0
-    first, *others = students(rows(group))
-    compared = group.margin is not None and bool(others)
-    count = max(len(others), 1) if compared else 1
-    known = {row.arm: _spreads(row, first if compared else None) for row in (first, *others)}
-    needs = [_need(aim, group.recipe, row.arm, row.n, known[row.arm], margin, count) for row in (first, *others)]
+    if margin and math.isclose(aim.difference, margin):
+        raise UserError(
+            f"--difference is {100 * aim.difference:g}, the margin of {group.recipe}, and no number of seeds tells the "
+            "two apart; give a difference above it, to be shown to exceed it, or below, to be shown to lie within."
+        )
+    table = rows(group)
+    arms = students(table)
+    against = reference(group, table) if len(arms) > 1 else None
+    count = 1 if against is None else len(arms) - 1
+    known = {row.arm: _spreads(row, against) for row in arms}
+    needs = [_need(aim, group.recipe, row.arm, row.n, known[row.arm], margin, count) for row in arms]
     runs = sum(need.n for need in needs)
     return needs, _need(aim, group.recipe, POOLED, runs, _pool(known.values()), margin, count)
 
@@ -185,8 +194,10 @@ def _together(need: Need) -> str:
 
 
 def sentence(aim: Aim, needs: Sequence[Need]) -> str:
-    """What follows for the last of the needs, which stands for all, in one sentence."""
+    """What follows for the last of the needs, if it stands for all, in one sentence."""
     last = needs[-1]
+    if last.recipe and any(need.recipe != last.recipe for need in needs):
+        return "The recipes have unlike margins, so that each needs a number of its own: that of its pooled line."
     assert last.alone is not None
     assert last.spreads.paired is not None
     points = f"{100 * aim.difference:g}"

@@ -75,7 +75,7 @@ def _diagram(name: str, arm: Arm) -> Panel:
             axes.set(xlim=(0, 100), ylim=(0, 100), xlabel="confidence, %", ylabel="right, %")
             axes.set_xticks(range(0, 101, 25))
             axes.set_yticks(range(0, 101, 25))
-            axes.set_title(f"{cut(arm.name, 28)} · ECE {100 * error:.1f} %", loc="left")
+            axes.set_title(f"{cut(arm.name, 22)} · ECE {100 * error:.1f} %", loc="left")
         return figure
 
     told = "; ".join(

@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from potstill.record import Json
-from potstill.report.load import Entry, Group
+from potstill.report.entry import Entry, Group
 from potstill.report.outcome import Outcome
-from potstill.report.verdict import Verdict, verdicts
+from potstill.report.verdict import Verdict, resolution, verdicts
 
 
 @dataclass(frozen=True)
@@ -103,15 +103,27 @@ def rows(group: Group) -> tuple[Row, ...]:
         )
         for arm, entries in arms.items()
     )
-    return table if group.margin is None else _judged(table, group.margin)
+    against = reference(group, table)
+    return table if against is None or group.margin is None else _judged(table, against, group.margin)
 
 
-def _judged(table: Sequence[Row], margin: float) -> tuple[Row, ...]:
+def _judged(table: Sequence[Row], against: Row, margin: float) -> tuple[Row, ...]:
     """The arms with their verdicts, decided together; the reference has none, nor have teachers beside students."""
-    reference, *others = students(table)
-    differences = [found.values if (found := paired(row, reference)) else () for row in others]
-    decided = dict(zip([row.arm for row in others], verdicts(differences, margin), strict=True))
+    others = [row for row in students(table) if row is not against]
+    differences = [pairs.values if (pairs := paired(row, against)) else () for row in others]
+    found = verdicts(differences, margin, resolution=image(students(table)))
+    decided = dict(zip([row.arm for row in others], found, strict=True))
     return tuple(replace(row, verdict=decided.get(row.arm)) for row in table)
+
+
+def image(table: Sequence[Row]) -> float:
+    """What one image of the test split is worth, as a fraction."""
+    return resolution(value for row in table for value in row.test_accuracy.values)
+
+
+def reference(group: Group, table: Sequence[Row]) -> Row | None:
+    """The arm that the others are held against: the sweep's first; None where no run of it is finished, or no sweep."""
+    return next((row for row in table if row.arm == group.reference), None)
 
 
 def students(table: Sequence[Row]) -> tuple[Row, ...]:

@@ -9,9 +9,9 @@ from potstill.errors import UserError
 from potstill.record import Json, make_folder, write_bytes, write_json
 from potstill.report import latex
 from potstill.report.document import section
+from potstill.report.entry import Group
 from potstill.report.ladder import Rung, ladder
-from potstill.report.load import Group
-from potstill.report.rows import Row, Spread, rows, students
+from potstill.report.rows import Row, Spread, rows
 from potstill.report.spreadsheet import spreadsheet
 
 
@@ -59,7 +59,7 @@ def table(group: Group) -> Json:
         "command": group.command,
         "environment": {key: value for key, value in environment.items() if key != "resumed"},
         "seconds": sum(runs.values()),
-        "reference": None if group.margin is None else students(compared)[0].arm,
+        "reference": group.reference,
         "margin": group.margin,
         "rows": [_row(row) for row in compared],
         "ladder": [_rung(rung) for rung in ladder(compared, group.margin)],

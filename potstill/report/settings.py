@@ -13,8 +13,8 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from potstill.report.interval import interval
 from potstill.report.plate import Panel, Plate
 from potstill.report.rows import Grid, Row, best, students
-from potstill.report.style import WIDE, Style
-from potstill.report.tables import label
+from potstill.report.style import WIDE, Style, logarithmic
+from potstill.report.tables import label, labels
 from potstill.report.words import accuracy
 
 DECADE = 8
@@ -79,7 +79,7 @@ def curve(name: str, found: Response, table: Sequence[Row]) -> Plate:
                     textcoords="offset points", ha="right", va="bottom", color=style.soft,
                 )  # fmt: skip
             if found.logarithmic:
-                axes.set_xscale("log")
+                logarithmic(axes, min(found.places), max(found.places))
             axes.plot(found.places, means, color=style.colours[0], marker="s", ms=3.2)
             for x, row in zip(found.places, found.arms, strict=True):
                 _seeds(axes, x, row, style)
@@ -110,7 +110,7 @@ def _ticks(axes: Axes, found: Response) -> None:
     if len(found.places) <= 8:
         axes.xaxis.set_major_locator(FixedLocator(list(found.places)))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xticks(found.places, [label(value) for value in found.values])
+        axes.set_xticks(found.places, labels(found.values))
 
 
 def heat(name: str, found: Grid) -> Plate:
@@ -154,8 +154,8 @@ def _map(style: Style, found: Grid, means: dict[tuple[Any, Any], float]) -> Figu
                     axes.fill_between(*box, facecolor="none", edgecolor=style.ink, lw=1.1)
                 axes.text(x + 0.5, y + 0.52, f"{mean:.2f}", ha="center", va="center")
         axes.set(xlim=(0, len(across)), ylim=(len(down), 0), ylabel=found.names[0], xlabel=found.names[1])
-        axes.set_xticks([x + 0.5 for x in range(len(across))], [label(value) for value in across])
-        axes.set_yticks([y + 0.5 for y in range(len(down))], [label(value) for value in down])
+        axes.set_xticks([x + 0.5 for x in range(len(across))], labels(across))
+        axes.set_yticks([y + 0.5 for y in range(len(down))], labels(down))
         axes.tick_params(length=0)
         axes.grid(visible=False)
         for spine in axes.spines.values():

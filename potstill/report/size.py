@@ -8,16 +8,20 @@ from itertools import pairwise
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from potstill.report.figures import Marks
+from potstill.report.matrix import cut
 from potstill.report.plate import COLOURED, Panel, Plate
 from potstill.report.rows import Row, chosen, students
-from potstill.report.style import WIDE, Style
+from potstill.report.style import WIDE, Style, logarithmic
 from potstill.report.words import accuracy
 
 SHORT = 18
 """Up to how many letters names stand in two columns."""
+
+LETTERS = 40
+"""How many letters of a name there is room for below a figure."""
 
 LABELS = 5
 """Up to how many sizes are themselves the axis' labels."""
@@ -60,13 +64,12 @@ def pareto(name: str, table: Sequence[Row], marks: Marks) -> Plate | None:
 
     def draw(style: Style) -> Figure:
         with style.drawing(WIDE, 2.5) as (figure, axes):
-            axes.set_xscale("log")
             axes.step(*zip(*edge, strict=True), where="post", color=style.soft, lw=0.9, zorder=1)
             for row in table:
                 _point(axes, row, size[row.arm], marks, style, taught=row in teachers, named=row in named)
             _axis(axes, list(size.values()))
             axes.set(xlabel=f"{unit} at inference", ylabel="test accuracy, %")
-            below(figure, axes, [row.arm for row in named])
+            below(figure, axes, [legend(row.arm) for row in named])
         return figure
 
     told = "; ".join(f"{row.arm} {short(size[row.arm])}: {accuracy(row)}" for row in table)
@@ -84,17 +87,18 @@ def _point(axes: Axes, row: Row, x: float, marks: Marks, style: Style, *, taught
     axes.plot([x] * row.n, values, "o", ms=3.6, color=colour, alpha=0.5, mew=0, zorder=2)
     marker = "*" if taught else marks[row.arm].marker
     ring = axes.plot([x], [100 * row.test_accuracy.mean], marker, ms=8 if taught else 6.5, zorder=3)[0]
-    ring.set(mfc="none", mec=colour, mew=1.2, ls="none", label=row.arm if named else "_")
+    ring.set(mfc="none", mec=colour, mew=1.2, ls="none", label=legend(row.arm) if named else "_")
 
 
 def _axis(axes: Axes, found: Sequence[float]) -> None:
+    logarithmic(axes, min(found), max(found))
     wide = max(found) / min(found)
     axes.set_xlim(min(found) / wide**0.08 / 1.05, max(found) * wide**0.08 * 1.05)
     distinct = sorted(set(found))
     apart = len(distinct) <= LABELS and all(b > wide**0.12 * a for a, b in pairwise(distinct))
-    axes.xaxis.set_major_locator(FixedLocator(distinct) if apart else LogLocator(subs=(1, 2, 5) if wide < 40 else (1,)))
+    if apart:
+        axes.xaxis.set_major_locator(FixedLocator(distinct))
     axes.xaxis.set_major_formatter(FuncFormatter(_tick))
-    axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.margins(y=0.08)
 
@@ -109,6 +113,11 @@ def short(value: float) -> str:
         if value >= unit:
             return f"{value / unit:.3g} {letter}"
     return f"{value:.3g}"
+
+
+def legend(name: str) -> str:
+    """A name in a legend, in which one that begins with an underscore would be left out; longer ones are cut."""
+    return cut(f"\N{ZERO WIDTH SPACE}{name}" if name.startswith("_") else name, LETTERS)
 
 
 def below(figure: Figure, axes: Axes, names: Sequence[str], left: float = 0.52) -> Legend:

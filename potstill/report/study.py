@@ -9,15 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.record import folder_of
-from potstill.report.answers import Answers, Labels, Logits, answers, read_logits
+from potstill.report.answers import PREDICTIONS, Answers, Labels, Logits, answers, read_logits
 from potstill.report.attached import FOLDER, TEACHER
-from potstill.report.load import Entry, Notice
+from potstill.report.entry import Entry
+from potstill.report.find import Notice
 from potstill.report.rows import Row, chosen, students
 
 ARMS = 6
 """How many students of a comparison are looked at: the first, and the best of the others."""
-
-PREDICTIONS = "predictions.safetensors"
 
 
 @dataclass(frozen=True, eq=False)

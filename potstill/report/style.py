@@ -12,6 +12,7 @@ import matplotlib
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 WIDE, SMALL = 3.5, 2.6
 """Inches: a column of a journal; and a drawing of which several stand side by side."""
@@ -21,6 +22,10 @@ DASHES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1, 1.2)), (0, (5, 1.4, 1, 1.
 
 MARKERS = "osD^vP"
 """One per colour, so that dots are told apart without it."""
+
+
+CLOSE = 40
+"""Below which ratio of its ends a logarithmic axis has labels at 2 and 5 too."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +80,25 @@ def _coloured(style: Style) -> dict[str, object]:
     return {**dict.fromkeys(ink, style.ink), **dict.fromkeys(faint, style.faint), **paper}
 
 
+def logarithmic(axes: Axes, low: float, high: float) -> None:
+    """Make the horizontal axis one of orders of magnitude, its labels numbers as one types them: 0.001, 1e-05."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < CLOSE * low else (1,)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(_typed))
+
+
+def _typed(value: float, _: int | None) -> str:
+    return f"{value:g}"
+
+
 _COMMON: dict[str, object] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "potstill",
     # Type 42 keeps letters as letters, which journals ask for.
     "pdf.fonttype": 42,
-    "mathtext.fontset": "dejavusans",
+    # A name is drawn as it is written; whatever stands between two dollars would be read as a formula.
+    "text.parse_math": False,
     "axes.linewidth": 0.7,
     "axes.spines.top": False,
     "axes.spines.right": False,

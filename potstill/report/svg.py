@@ -42,7 +42,7 @@ def inline(figure: Figure, name: str, title: str, description: str) -> str:
 def element(view: str, name: str, title: str, description: str, body: str) -> str:
     """An `svg` element around what is drawn, with the two texts that are read to those who cannot see it."""
     return (
-        f'<svg viewBox="{view}" role="img" aria-labelledby="{name}-title {name}-desc">'
+        f'<svg viewBox="{view}" role="img" aria-labelledby="{name}-title" aria-describedby="{name}-desc">'
         f'<title id="{name}-title">{html.escape(title)}</title>'
         f'<desc id="{name}-desc">{html.escape(description)}</desc>{body}</svg>'
     )

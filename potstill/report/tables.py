@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from potstill.report.load import Group
+from potstill.report.entry import Group
 from potstill.report.rows import Row, Spread
 from potstill.report.verdict import Verdict
 from potstill.report.words import amount, bare, interval, probability, rule, seeds, signed
@@ -40,7 +40,7 @@ class Column:
     unit: str
     family: str
     cell: Callable[[Row], Cell]
-    meaning: str = ""
+    meaning: str
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,17 @@ def _needed(row: Row) -> Cell:
     return EMPTY if needed is None else Cell(seeds(needed), "", needed)
 
 
-VERDICT = Column("verdict", "points", "Test accuracy", _verdict)
+VERDICT = Column("verdict", "points", "Test accuracy", _verdict, "Against the first arm")
 
 COLUMNS = (
     Column("n", "", "", lambda row: Cell(str(row.n), "", row.n), "Finished runs, one per seed"),
-    Column("last epoch", "%", "Test accuracy", lambda row: _spread(row.test_accuracy, 100, 2)),
+    Column(
+        "last epoch",
+        "%",
+        "Test accuracy",
+        lambda row: _spread(row.test_accuracy, 100, 2),
+        "On the test split, after the last epoch",
+    ),
     Column("published", "%", "Test accuracy", _published, "The value in the source"),
     VERDICT,
     Column(
@@ -107,22 +113,28 @@ COLUMNS = (
         "Holm",
         "Test accuracy",
         _probability(lambda verdict: verdict.p_adjusted),
-        "Of no difference beyond the margin, two-sided, corrected over the arms",
+        "The p value of no difference beyond the margin, two-sided, corrected over the arms",
     ),
     Column(
         "p equal",
         "Holm",
         "Test accuracy",
         _probability(lambda verdict: verdict.p_equal_adjusted),
-        "Of a difference as large as the margin, corrected over the arms",
+        "The p value of a difference as large as the margin, corrected over the arms",
     ),
-    Column("n needed", "seeds", "Test accuracy", _needed, "For the verdict, with a power of 80 %"),
+    Column(
+        "n needed",
+        "seeds",
+        "Test accuracy",
+        _needed,
+        "Seeds for the verdict, with a power of 80 %, if mean and spread are the true ones",
+    ),
     Column(
         "best validation",
         "%",
         "Test accuracy",
         lambda row: _spread(row.over(lambda o: o.best_validation_test_accuracy), 100, 2),
-        "Read with the weights of the best validation epoch",
+        "On the test split, with the weights of the best validation epoch",
     ),
     Column("gap", "points", "Test accuracy", _gap, "Best-validation minus last epoch"),
     Column("NLL", "nats", "Calibration", lambda row: _spread(row.test_nll, 1, 4), "Test negative log-likelihood"),
@@ -134,12 +146,19 @@ COLUMNS = (
         lambda row: _spread(row.over(lambda o: o.agreement), 100, 2),
         "Test images on which student and teacher choose the same class",
     ),
-    Column("KL", "nats", "Fidelity to the teacher", lambda row: _spread(row.over(lambda o: o.kl_to_teacher), 1, 4)),
+    Column(
+        "KL",
+        "nats",
+        "Fidelity to the teacher",
+        lambda row: _spread(row.over(lambda o: o.kl_to_teacher), 1, 4),
+        "Divergence of the student from the teacher, mean over the test images",
+    ),
     Column(
         "teachers",
         "",
         "Fidelity to the teacher",
         lambda row: Cell(str(row.teachers), "", row.teachers) if row.teachers else EMPTY,
+        "Distinct teachers behind the runs of the arm",
     ),
     Column("parameters", "", "Size", _parameters, "At inference; in brackets those that the method adds"),
     Column(
@@ -149,10 +168,29 @@ COLUMNS = (
         lambda row: (
             EMPTY if row.first.mult_adds is None else Cell(amount(row.first.mult_adds), "", row.first.mult_adds)
         ),
+        "Multiplications with an addition, for one image at inference",
     ),
-    Column("views", "", "Cost per step", lambda row: _plain(row.first.views_per_step)),
-    Column("forwards", "", "Cost per step", lambda row: _plain(row.first.forwards_per_step)),
-    Column("backwards", "", "Cost per step", lambda row: _plain(row.first.backwards_per_step)),
+    Column(
+        "views",
+        "",
+        "Cost per step",
+        lambda row: _plain(row.first.views_per_step),
+        "Images shown for each image drawn",
+    ),
+    Column(
+        "forwards",
+        "",
+        "Cost per step",
+        lambda row: _plain(row.first.forwards_per_step),
+        "Passes of the student",
+    ),
+    Column(
+        "backwards",
+        "",
+        "Cost per step",
+        lambda row: _plain(row.first.backwards_per_step),
+        "Passes back through it",
+    ),
     Column("training", "s", "Cost", lambda row: Cell(f"{row.seconds:.1f}", "", row.seconds), "Mean seconds of a run"),
 )
 
@@ -189,5 +227,11 @@ class Lines:
 
 
 def label(value: Any) -> str:
-    """A setting's value: 0.5, 4, cosine."""
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+    """A setting's value: 0.5, 4, cosine, True."""
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def labels(values: Sequence[Any]) -> list[str]:
+    """The values of one setting; with all their digits where six would make two of them one."""
+    short = [label(value) for value in values]
+    return [repr(value) if short.count(text) > 1 else text for value, text in zip(values, short, strict=True)]

@@ -96,13 +96,20 @@ def gather(paths: Sequence[Path], sweep: str) -> tuple[dict[Path, list[Tuning]],
                 raise UserError(f"{path} does not exist; name a sweep file, a run folder, or a folder of runs.")
             found[path] = read(path)
             continue
-        beside = path.with_name(path.name.removesuffix(sweep) + TUNE)
-        for file in sorted(path.glob(f"*{TUNE}")) if path.is_dir() else [beside] if beside.exists() else []:
+        for file in _beside(path, sweep):
             try:
                 found[file] = read(file)
             except UserError as error:
                 damaged[file] = error
     return found, damaged
+
+
+def _beside(path: Path, sweep: str) -> list[Path]:
+    """The files of tunings in a folder, or the one beside a sweep."""
+    if path.is_dir():
+        return sorted(path.glob(f"*{TUNE}"))
+    beside = path.with_name(path.name.removesuffix(sweep) + TUNE)
+    return [beside] if beside.exists() else []
 
 
 def read(path: Path) -> list[Tuning]:

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from potstill.report.document import escaped, markdown
 from potstill.report.plate import Panel, Plate
-from potstill.report.style import SMALL, WIDE, Style
+from potstill.report.style import SMALL, WIDE, Style, logarithmic
 from potstill.report.tables import Lines
 from potstill.report.tuned import Axis, Trial, Tuning
 
@@ -168,7 +168,7 @@ def _response(name: str, tuning: Tuning, axis: Axis) -> Panel:
 def _along(axes: Axes, axis: Axis, words: bool) -> None:
     """The scale of what was turned."""
     if axis.log:
-        axes.set_xscale("log")
+        logarithmic(axes, min(axis.values), max(axis.values))
     elif words:
         axes.set_xticks(range(len(axis.values)), [str(value) for value in axis.values])
         axes.set_xlim(-0.5, len(axis.values) - 0.5)

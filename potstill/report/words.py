@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from potstill.report.load import Group
+from potstill.report.entry import Group
 from potstill.report.power import FEWEST, LIMIT, POWER
-from potstill.report.rows import Row, Spread, best, paired, students
+from potstill.report.rows import Row, Spread, best, paired, reference, students
 from potstill.report.verdict import LEVEL, Verdict
 
 
@@ -40,33 +40,24 @@ def amount(value: float) -> str:
     return f"{value:g}"
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 42 s, 3 min 20 s, 2 h 05 min."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def summary(table: Sequence[Row]) -> str:
-    """What the comparison found, without a verdict: the best arm against the first."""
+def summary(group: Group, table: Sequence[Row]) -> str:
+    """What the comparison found: the best arm against the first, and the verdicts where there are any."""
     arms = students(table)
-    baseline, top = arms[0], best(arms)
+    # Where the sweep's first arm has no finished run, the first that has one is not called the first.
+    baseline = reference(group, table) if group.reference is not None else arms[0]
+    top = best(arms)
     if len(arms) == 1:
         return f"{top.arm} reaches {accuracy(top)} test accuracy."
     lead = f"Of {len(arms)} arms, {top.arm} has the highest mean test accuracy: {accuracy(top)}."
-    other = arms[1:] if top is baseline else arms[:1]
-    against = best(other)
-    name = "The next is" if top is baseline else "The first arm is"
+    if baseline is None or baseline is top:
+        name, against = "The next is", best([row for row in arms if row is not top])
+    else:
+        name, against = "The first arm is", baseline
     sentence = f"{lead} {name} {against.arm} with {accuracy(against)}; {_difference(top, against)}."
-    return sentence + _single(top, against) + _decided(arms)
+    return sentence + _single(top, against) + _decided(group, arms)
 
 
-def _decided(arms: Sequence[Row]) -> str:
+def _decided(group: Group, arms: Sequence[Row]) -> str:
     """The verdicts in a sentence; empty where three seeds have not been run."""
     found = [(row.arm, row.verdict.word) for row in arms if row.verdict is not None and row.verdict.n >= FEWEST]
     words: list[str] = []
@@ -75,7 +66,7 @@ def _decided(arms: Sequence[Row]) -> str:
         if names:
             of = f" ({'; '.join(names)})" if len(names) <= 2 and len(found) > 1 and word != "undecided" else ""
             words.append(f"{len(names)} {word}{of}" if len(found) > 1 else word)
-    return f" Verdict against {arms[0].arm}: {', '.join(words)}." if words else ""
+    return f" Verdict against {group.reference}: {', '.join(words)}." if words else ""
 
 
 def _difference(top: Row, against: Row) -> str:
@@ -138,14 +129,16 @@ def seeds(needed: int) -> str:
 
 
 def rule(group: Group, table: Sequence[Row]) -> str:
-    """How the verdicts of a comparison were reached; empty where there are none."""
+    """How the verdicts of a comparison were reached, or why there are none; empty where none were to be expected."""
+    if group.reference is not None and reference(group, table) is None:
+        return f"No verdicts: no run of {group.reference} is finished, the arm that all others are held against."
     found = [row.verdict for row in table if row.verdict is not None]
     if group.margin is None or not found:
         return ""
     tested = [verdict.level for verdict in found if verdict.n >= FEWEST]
     together = f", {len(tested)} arms corrected together (Holm)" if len(tested) > 1 else ""
     lead = (
-        f"Verdict: mean difference to {students(table)[0].arm} over the seeds of both, in points, with the "
+        f"Verdict: mean difference to {group.reference} over the seeds of both, in points, with the "
         f"{_range(tested or [LEVEL])} % interval of a paired two-sided t test{together}; "
     )
     if not group.margin:

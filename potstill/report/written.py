@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from potstill.report import ladder
-from potstill.report.load import Group
+from potstill.report.entry import Group
 from potstill.report.rows import Grid, Row, grid
-from potstill.report.tables import DASH, Lines, comparison, label
+from potstill.report.tables import DASH, Lines, comparison, labels
 from potstill.report.words import measured, rule
 
 
@@ -55,8 +55,11 @@ def seeds_table(arms: Sequence[Row]) -> Lines:
 def settings_table(found: Grid) -> Lines:
     """Test accuracy over two settings."""
     down, across = found.values
-    lines = [(label(value), *(_mean(found, value, other) for other in across)) for value in down]
-    heads = (f"{found.names[0]} ↓ {found.names[1]} →", *(label(value) for value in across))
+    lines = [
+        (head, *(_mean(found, value, other) for other in across))
+        for head, value in zip(labels(down), down, strict=True)
+    ]
+    heads = (f"{found.names[0]} ↓ {found.names[1]} →", *labels(across))
     return Lines(f"Test accuracy over {found.names[0]} and {found.names[1]}, %", heads, tuple(lines), across=True)
 
 

@@ -1,6 +1,7 @@
 """What a person is told of a tuning, on the terminal and in the file for the report."""
 
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ class Bulletin:
         study: Study,
         display: Display,
         told: Mapping[str, Any],
-        ready: Callable[[Mapping[str, Any]], str],
+        ready: Callable[[Mapping[str, Any]], Sequence[str]],
+        folder: Sequence[str] = (),
     ):
         """Of one study.
 
@@ -34,7 +36,8 @@ class Bulletin:
             study: Its trials.
             display: Where lines are shown.
             told: What the file says of the study beside its trials.
-            ready: The command that runs the recipe with some values.
+            ready: The command that runs the recipe with some values, in words.
+            folder: The words that say where its runs are; the file, which travels, has them not.
         """
         self._path = path
         self._question = question
@@ -42,6 +45,7 @@ class Bulletin:
         self._display = display
         self._told = told
         self._ready = ready
+        self._folder = folder
 
     def after(self, outcome: Ending) -> str:
         """One trial has ended; answers how good the best is."""
@@ -72,7 +76,8 @@ class Bulletin:
         lost = len(trials) - len(finished) - len(away)
         others = f", {lost} given up" if lost else ""
         others += f", {len(away)} under way in other processes" if away else ""
-        self._display.line(f"{self._question.recipe}, {self._question.arm}: {len(finished)} trials finished{others}.")
+        told = f"{len(finished)} trial{'' if len(finished) == 1 else 's'}"
+        self._display.line(f"{self._question.recipe}, {self._question.arm}: {told} finished{others}.")
         best = self._study.best()
         if best is None and away:
             return
@@ -88,11 +93,11 @@ class Bulletin:
             told = ", ".join(f"{name} ({100 * share:.0f} %)" for name, share in shares.items())
             self._display.line(f"The differences between trials come from {told}.")
         self._display.line(f"potstill report {self._path}")
-        self._display.line(self._ready(values))
+        self._display.line(shlex.join([*self._ready(values), *self._folder]))
 
     def _write(self, shares: Mapping[str, float]) -> None:
         best = self._study.best()
-        ready = None if best is None else self._ready(self._question.values(best.params))
+        ready = None if best is None else shlex.join(self._ready(self._question.values(best.params)))
         findings.write(self._path, self._question, self._study, {**self._told, "ready": ready}, shares)
 
 

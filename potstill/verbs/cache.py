@@ -32,7 +32,9 @@ def cache(words: list[str]) -> int:
     if words and not words[0].startswith("-"):
         return _fill(words)
     flags = tyro.cli(Cache, prog="potstill cache", args=words)
-    if flags.list == (flags.drop is not None):
+    if flags.list and flags.drop is not None:
+        raise UserError("--list and --drop were both given; one shows the stores, the other removes one: give either.")
+    if not flags.list and flags.drop is None:
         raise UserError("Nothing was asked of the stores; write `potstill cache RECIPE`, --list, or --drop KEY.")
     from potstill.store.stock import HEAD, drop, rows_of, stocks
     from potstill.store.storage import told_size

@@ -5,6 +5,7 @@ import itertools
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import tyro
@@ -75,27 +76,18 @@ def tune(words: list[str]) -> int:
     from potstill.report.tuned import TUNE
     from potstill.tune.bulletin import Bulletin
     from potstill.tune.seeking import seek
-    from potstill.tune.study import Study, pruner
 
-    runs = question.runs(question.start)
     wanted = choices(flags)
     command = shlex.join(["potstill", "tune", *without(["--runs-dir"], words)])
     around = conditions(command, flags)
-    check(runs, wanted, flags.runs_dir)
+    check(question.runs(question.start), wanted, flags.runs_dir)
     make_folder(flags.runs_dir)
     path = flags.runs_dir / f"{question.recipe.replace(':', '-')}{TUNE}"
-    study = Study(
-        flags.study or f"sqlite:///{path.resolve().with_suffix('.db')}",
-        question.name,
-        ranges=question.ranges,
-        start=question.start,
-        seed=runs[0].seed,
-        pruner=pruner(flags.pruner, runs[0].epochs),
-        marks=flags.runs_dir / ".tune",
-    )
+    study = _study(path, question, flags)
     display = for_terminal(flags.quiet)
     told = {"title": understood.title, "command": command, "pruner": flags.pruner}
-    bulletin = Bulletin(path, question, study, display, told, lambda values: _ready(words, values))
+    folder = [] if flags.runs_dir == Flags.runs_dir else ["--runs-dir", str(flags.runs_dir)]
+    bulletin = Bulletin(path, question, study, display, told, lambda values: _ready(words, values), folder)
     try:
         seek(question, study, flags.trials, wanted, around, display, bulletin.after)
         bulletin.end()
@@ -105,12 +97,28 @@ def tune(words: list[str]) -> int:
     return 0
 
 
-def _ready(words: Sequence[str], values: Mapping[str, Any]) -> str:
-    """The command that runs the recipe with these values, on all its seeds."""
-    own = {f.name for f in fields(Tune)} - {f.name for f in fields(Flags)} | {"seed", "seeds", "jobs"}
+def _study(path: Path, question: Any, flags: Tune) -> Any:
+    """The trials so far, in a file beside the one for the report or where the flags say."""
+    from potstill.tune.study import Study, pruner
+
+    first = question.runs(question.start)[0]
+    return Study(
+        flags.study or f"sqlite:///{path.resolve().with_suffix('.db')}",
+        question.name,
+        ranges=question.ranges,
+        start=question.start,
+        seed=first.seed,
+        pruner=pruner(flags.pruner, first.epochs),
+        marks=flags.runs_dir / ".tune",
+    )
+
+
+def _ready(words: Sequence[str], values: Mapping[str, Any]) -> list[str]:
+    """The command that runs the recipe with these values, on all its seeds, but for where."""
+    own = {f.name for f in fields(Tune)} - {f.name for f in fields(Flags)} | {"seed", "seeds", "jobs", "runs_dir"}
     left_out = [f"--{name.replace('_', '-')}" for name in (*own, *values)]
     kept = without(left_out, [word for word in words if word not in ("--quiet", *_switches(values))])
-    return shlex.join(["potstill", "run", *kept, *_words(values)])
+    return ["potstill", "run", *kept, *_words(values)]
 
 
 def _planning(recipe: recipes.Recipe, given: dict[str, Any], flags: Tune) -> Any:

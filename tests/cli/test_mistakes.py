@@ -110,7 +110,7 @@ MISTAKES: dict[str, tuple[Sequence[str], str]] = {
     ),
     "two things of the stores": (
         ("cache", "--list", "--drop", "x"),
-        "Nothing was asked of the stores; write `potstill",
+        "--list and --drop were both given; one shows the stores, the other removes one: give either.",
     ),
     "no store of this key": (("cache", "--drop", "x"), "No store in runs/store has the key 'x'; there are no stores."),
     "a store, off": (("cache", "mine.py:taught", "--store", "off"), "--store is 'off', so there is nothing to fill; "),

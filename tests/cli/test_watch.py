@@ -27,7 +27,7 @@ from potstill import record
 from potstill.cli import main
 from potstill.live.following import Course, Following, Sight
 from potstill.live.standings import drawn
-from potstill.report.load import Notice
+from potstill.report.find import Notice
 
 from .screen import refused
 
@@ -85,6 +85,8 @@ def test_what_is_no_run_gets_a_line_and_the_others_their_rows(tmp_path: Path, ca
     runs = Runs(tmp_path)
     runs.run("good", 0, 0.9, spec=EMPTY, name="good")
     (tmp_path / "holiday").mkdir()
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / ".lock").touch()
     newer = runs.run("newer", 0, 0.9, spec=EMPTY, name="newer")
     write(newer / "run.json", json.loads((newer / "run.json").read_text()) | {"format": 99, "version": "9.9"})
     cut = runs.run("cut", 0, 0.9, spec=EMPTY, name="cut")
@@ -100,7 +102,8 @@ def test_what_is_no_run_gets_a_line_and_the_others_their_rows(tmp_path: Path, ca
     assert told[1].startswith("finished  good")
     assert told[2] == "1 run: 1 finished"
     said = "\n".join(sorted(told[3:]))
-    assert "holiday is not a run folder: it holds no readable run.json" in said
+    assert "holiday" not in said
+    assert "begun is not a run folder: it holds no readable run.json" in said
     assert f"{newer.name}/run.json was written by Potstill 9.9, which is newer than this one" in said
     assert f"{cut.name}/result.json was cut short" in said
     assert f"{lines.name}/metrics.jsonl holds a line that is not JSON" in said

@@ -1,3 +1,5 @@
+import html
+import json
 import re
 from pathlib import Path
 
@@ -6,13 +8,14 @@ import pytest
 from scipy import stats
 
 from potstill.report import write
-from potstill.report.curves import Curve, _window
+from potstill.report.curves import Curve, _window, apart
 from potstill.report.interval import interval
 from potstill.report.load import gather
 from potstill.report.plate import marks
 from potstill.report.rows import Row, rows
 from potstill.report.settings import response
 from potstill.report.size import front, short, sizes
+from potstill.report.style import PAGE
 
 from .folders import NO_TEACHER, Runs
 
@@ -148,3 +151,64 @@ def test_losses_have_a_drawing_per_stage_and_a_colour_per_term(runs: Runs, tmp_p
     assert min(map(int, epochs[1])) == 6
     legends = [re.findall(r">(objective|hint|kd)</text>", found.group()) for found in (first, second)]
     assert legends == [["objective", "hint", "kd"]] * 2
+
+
+def test_names_are_drawn_as_they_are_written(runs: Runs, tmp_path: Path):
+    names = ("$\\alpha$ of $x_1$", "a$b", "_hidden", "__init__", "100 % $")
+    for place, name in enumerate(names):
+        for seed in range(3):
+            runs.run(
+                name, seed, 0.9 + place / 1000 + seed / 9999, terms=("$x^2$", "_own"), parameters=1000 * (place + 1)
+            )
+    page = write([runs.sweep()], tmp_path / "out", figures=tmp_path / "figures").read_text()
+    drawings = {name: re.findall(r"<text[^>]*>([^<]*)</text>", text) for name, text in re.findall(DRAWING, page, re.S)}
+    for drawing in ("g1-seeds", "g1-size", "g1-validation-accuracy", "g1-fidelity-agreement"):
+        shown = [html.unescape(text).removeprefix("\u200b") for text in drawings[drawing]]
+        assert set(names) <= set(shown), drawing
+    assert {"$x^2$", "_own"} <= {text.removeprefix("\u200b") for text in drawings["g1-loss-0"]}
+
+
+DRAWING = r'<svg [^>]*aria-labelledby="([\w-]*)-title[^>]*>(.*?)</svg>'
+
+
+def test_a_logarithmic_axis_has_numbers_as_one_types_them(runs: Runs, tmp_path: Path):
+    for place in range(10):
+        runs.run(f"lr {place}", 1, 0.9, settings={"lr": 2.0**place / 1000})
+    page = write([runs.sweep()], tmp_path / "out").read_text()
+    (drawing,) = (text for name, text in re.findall(DRAWING, page, re.S) if name == "g1-response")
+    assert {"0.001", "0.01", "0.1"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", drawing))
+    assert "mathdefault" not in page
+
+
+def test_settings_that_differ_are_labelled_apart(runs: Runs, tmp_path: Path):
+    for rate in (0.1, 0.1000001):
+        for nesterov in (True, False):
+            runs.run(f"{rate} {nesterov}", 1, 0.9 + rate / 100, settings={"lr": rate, "nesterov": nesterov})
+    write([runs.sweep()], tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "| lr ↓ nesterov → | False | True |" in text
+    assert "| **0.1** |" in text
+    assert "| **0.1000001** |" in text
+
+
+def test_a_stage_that_seeds_begin_at_unlike_epochs_is_drawn_from_its_own_first(runs: Runs, tmp_path: Path):
+    for seed, (first, count) in enumerate(((4, 10), (8, 14))):
+        path = runs.run("early", seed, 0.9, terms=("hint", "kd"), count=count) / "metrics.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for number, line in enumerate(lines):
+            second = number >= first
+            line |= {"stage_index": int(second), "stage": "kd" if second else "hint"}
+            line["train"]["loss"] = 100 + number - first if second else 1
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (row,) = table(runs)
+    told = {panel.name: panel for plate in apart("g1", (row,), 12, marks((row,))) for panel in plate.panels}
+    figure = told["g1-loss-0-1"].draw(PAGE)
+    (axes,) = figure.axes
+    assert axes.get_xlabel() == "epoch of the stage"
+    objective = next(line for line in axes.lines if line.get_label() == "objective")
+    assert np.asarray(objective.get_xdata()).tolist() == [1, 2, 3, 4, 5, 6]
+    assert np.asarray(objective.get_ydata()).tolist() == [100, 101, 102, 103, 104, 105]
+    (axes,) = told["g1-loss-0-0"].draw(PAGE).axes
+    assert axes.get_xlabel() == "epoch"
+    (axes,) = told["g1-accuracy-0"].draw(PAGE).axes
+    assert not [line for line in axes.lines if line.get_linestyle() == ":"]  # No epoch ends the stage in both.

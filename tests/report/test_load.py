@@ -1,16 +1,21 @@
 import json
+import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from potstill import record
 from potstill.errors import UserError
+from potstill.live.following import Following
 from potstill.record import FORMAT
-from potstill.report import write
+from potstill.report import tuned, write
 from potstill.report.load import gather
+from potstill.report.rows import rows
 
-from .folders import Runs, hinton
+from .folders import Runs, fingerprint, hinton
 from .folders import write as write_file
 
 
@@ -25,6 +30,13 @@ def test_a_folder_with_nothing_in_it(tmp_path: Path):
     with pytest.raises(UserError, match="holds neither a sweep file nor a run folder; name the folder that your runs"):
         write([tmp_path], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_may_have_no_name(runs: Runs, monkeypatch: pytest.MonkeyPatch):
+    runs.run("hard", 1, 0.9)
+    monkeypatch.chdir(runs.folder)
+    assert len(gather([Path(".")]).groups) == 1
+    assert tuned.gather([Path("/")], ".sweep.json")[1] == {}
 
 
 def test_a_file_that_is_no_sweep(tmp_path: Path):
@@ -111,8 +123,7 @@ def test_foreign_folders_and_broken_sweeps_beside_good_runs(runs: Runs):
     report = gather([runs.folder])
     assert [group.recipe for group in report.groups] == ["mnist:hinton"]
     assert len(report.groups[0].entries) == 21
-    assert [notice.name for notice in report.left_out] == ["old.sweep.json", "other runs: photographs"]
-    assert "photographs is not a run folder: it holds no readable run.json" in report.left_out[1].sentence
+    assert [notice.name for notice in report.left_out] == ["old.sweep.json"]
     assert gather([file, runs.folder, file]) == report
 
 
@@ -141,6 +152,72 @@ def test_one_name_for_unlike_runs_is_two_arms(runs: Runs):
     (group,) = gather(folders).groups
     assert len({entry.arm for entry in group.entries}) == 2
     assert all(entry.arm == f"mine · {entry.record.fingerprint[:6]}" for entry in group.entries)
+
+
+def test_a_report_beside_runs_is_passed_over_and_a_run_that_lost_its_specification_is_not(runs: Runs, tmp_path: Path):
+    folder = runs.run("hard", 1, 0.9)
+    write([runs.folder], runs.folder / "report")
+    assert gather([runs.folder]).groups[0].left_out == ()
+    (folder / "run.json").unlink()
+    runs.run("soft", 1, 0.9)
+    with record.held(folder):
+        (notice,) = gather([runs.folder]).groups[0].left_out
+    assert notice.name == folder.name
+
+
+def test_every_place_counts_once_however_it_is_spelled(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    runs.run("hard", 1, 0.9)
+    file = runs.sweep()
+    loose = runs.run("loose", 1, 0.9)
+    (runs.folder / "old.sweep.json").write_text("[")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(runs.folder)
+    paths = [Path("runs"), runs.folder, Path("link"), Path("runs") / file.name, Path("runs/../runs") / loose.name]
+    report = gather(paths)
+    assert [(group.recipe, len(group.entries)) for group in report.groups] == [("mnist:hinton", 1), ("other runs", 1)]
+    assert [notice.name for notice in report.left_out] == ["old.sweep.json"]
+    assert len(Following(paths).look().courses) == 2
+
+
+def test_runs_of_different_data_are_compared_apart(runs: Runs, tmp_path: Path):
+    runs.run("a", 1, 0.9, name="mine")
+    runs.run("b", 1, 0.5, name="mine", spec={"data": {"name": "cifar10", "content": None}})
+    runs.run("c", 1, 0.6, name="mine", spec={"data": {"name": "own", "content": "0123456789abcdef"}})
+    (runs.run("d", 1, 0.7, name="cut") / "result.json").unlink()
+    report = gather([runs.folder])
+    assert sorted((group.recipe, group.title) for group in report.groups) == [
+        ("other runs on cifar10", "Runs on cifar10 that no sweep names"),
+        ("other runs on mnist", "Runs on mnist that no sweep names"),
+        ("other runs on own (0123456789ab)", "Runs on own (0123456789ab) that no sweep names"),
+    ]
+    assert all([entry.arm for entry in group.entries] == ["mine"] for group in report.groups)
+    assert [notice.name.rpartition("-")[0] for notice in report.left_out] == ["other runs: cut"]
+    write([runs.folder], tmp_path / "out", tmp_path / "saved")
+    assert len(list((tmp_path / "saved").glob("*.json"))) == 3
+
+
+def test_one_seed_under_two_teachers_is_two_arms_and_two_seeds_under_two_teachers_are_one(runs: Runs):
+    def taught(arm: str, seed: int, by: int) -> Path:
+        teacher = {"run": {"seed": by, "student": {"name": "cnn"}}}
+        return runs.run(arm, seed, 0.9, name=arm, spec={"teacher": teacher}, teacher=fingerprint(by))
+
+    folders = [taught("twice", 0, 1), taught("twice", 0, 2), taught("twice", 1, 1), taught("even", 0, 1)]
+    (group,) = gather([*folders, taught("even", 1, 2)]).groups
+    counts = Counter(entry.arm.partition(" ")[0] for entry in group.entries)
+    assert counts == {"twice": 3, "even": 2}
+    table = {row.arm: row.seeds for row in rows(group)}
+    assert table.pop("even") == (0, 1)
+    assert sorted(table.values()) == [(0,), (0, 1)]
+
+
+def test_a_copied_run_counts_once(runs: Runs):
+    folder = runs.run("hard", 1, 0.9)
+    shutil.copytree(folder, runs.folder / "the-same")
+    (group,) = gather([runs.folder]).groups
+    assert len(group.entries) == 1
+    assert [(n.name, n.sentence) for n in group.left_out] == [
+        ("the-same", f"It is the same run as {folder.name} and counts once.")
+    ]
 
 
 def test_scipy_waits_for_a_comparison_over_seeds(runs: Runs, tmp_path: Path):

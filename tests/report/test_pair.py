@@ -12,7 +12,7 @@ from scipy import stats
 from potstill.errors import UserError
 from potstill.report.pair import lines, mcnemar, newcombe, pair, sentence, state
 
-from .folders import Runs, know
+from .folders import Runs, know, predict
 
 LABELS = [place % 10 for place in range(200)]
 
@@ -180,11 +180,20 @@ def test_runs_without_predictions_are_refused(runs: Runs):
     first, second = two(runs, range(0, 160), range(0, 172))
     path = second / "predictions.safetensors"
     path.write_bytes(path.read_bytes()[:-50])
-    assert refused(first, second) == f"{path} is damaged; delete the folder and run again."
+    assert refused(first, second) == f"{path} is damaged: it cannot be read; delete the folder and run again."
     path.unlink()
-    assert refused(first, second) == f"{second} holds no predictions.safetensors; delete the folder and run again."
+    assert refused(first, second) == f"{path} is missing; delete the folder and run again."
     save_file({"labels": load_file(first / "predictions.safetensors")["labels"]}, path)
-    assert refused(first, second) == f"{path} is damaged; delete the folder and run again."
+    assert refused(first, second) == (
+        f"{path} is damaged: it holds no logits or no labels; delete the folder and run again."
+    )
+    truth = np.array(LABELS)
+    predict(second, np.full((200, 10), np.nan), truth)
+    assert refused(first, second).startswith(f"{path} is damaged: a logit is not a finite number; ")
+    predict(second, np.zeros((200, 10)), truth + 5)
+    assert refused(first, second).startswith(f"{path} is damaged: a label is none of its 10 classes; ")
+    predict(second, np.zeros((199, 10)), truth)
+    assert refused(first, second).startswith(f"{path} is damaged: its logits are (199, 10) and its labels (200,); ")
     result = second / "result.json"
     result.write_text(json.dumps({"status": "diverged"}))
     assert refused(first, second) == f"The run in {second} diverged, so there are no predictions to compare."

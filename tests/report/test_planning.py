@@ -61,6 +61,33 @@ def test_several_comparisons_are_pooled_too(runs: Runs):
     assert (everything.alone, everything.arms, everything.n) == (one.alone, 1, 22)
 
 
+def test_recipes_of_one_margin_are_pooled_under_it(runs: Runs):
+    files = sweep(runs, margin=0.008), sweep(runs, "digits:quickstart", margin=0.008)
+    found = needs(Aim(0.003), *files)
+    one, everything = found["mnist:hinton", "pooled"], found["", "pooled"]
+    assert (everything.verdict, everything.alone) == ("equivalent", one.alone)
+    assert "to lie within the margin" in sentence(Aim(0.003), list(found.values()))
+
+
+def test_recipes_of_unlike_margins_are_not_pooled(runs: Runs):
+    files = sweep(runs, margin=0.008), sweep(runs, "digits:quickstart", margin=0.002)
+    found = needs(Aim(0.003), *files)
+    assert [recipe for recipe, arm in found if arm == "pooled"] == ["mnist:hinton", "digits:quickstart"]
+    assert [need.verdict for (_, arm), need in found.items() if arm == "pooled"] == ["equivalent", "better"]
+    assert sentence(Aim(0.003), list(found.values())) == (
+        "The recipes have unlike margins, so that each needs a number of its own: that of its pooled line."
+    )
+
+
+def test_the_margin_itself_cannot_be_planned_for(runs: Runs):
+    with pytest.raises(UserError) as caught:
+        needs(Aim(0.8 / 100), sweep(runs, margin=0.008))
+    assert str(caught.value) == (
+        "--difference is 0.8, the margin of mnist:hinton, and no number of seeds tells the two apart; give a "
+        "difference above it, to be shown to exceed it, or below, to be shown to lie within."
+    )
+
+
 def test_within_the_margin_of_a_recipe_equivalence_is_claimed(runs: Runs):
     file = sweep(runs, margin=0.008)
     within, beyond = needs(Aim(0.003), file), needs(Aim(0.01), file)
@@ -86,6 +113,18 @@ def test_runs_without_a_reference_are_taken_to_have_nothing_in_common(runs: Runs
     _, cells = lines(list(found.values()))
     assert cells[0][-2] == ".34 (√2 ×)"
     assert sentence(Aim(0.003), list(found.values())).endswith("points if their seeds have nothing in common.")
+
+
+def test_where_the_reference_has_no_finished_run_no_other_arm_stands_in_for_it(runs: Runs):
+    file = sweep(runs)
+    for path in runs.folder.glob("*-hard-*/result.json"):
+        path.unlink()
+    found = needs(Aim(0.003), file)
+    assert list(found) == [("mnist:hinton", arm) for arm in ("soft", "wild", "pooled")]
+    for need in found.values():
+        assert (need.spreads.paired_df, need.arms) == (0, 1)
+        assert need.spreads.own is not None
+        assert need.spreads.paired == pytest.approx(math.sqrt(2) * need.spreads.own)
 
 
 def test_a_given_spread():

@@ -1,16 +1,19 @@
 import json
 from dataclasses import astuple, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from potstill.report import write
+from potstill.report.ladder import ladder
 from potstill.report.load import gather
 from potstill.report.rows import best, chosen, grid, paired, rows, spread, students
 from potstill.report.verdict import verdict, verdicts
 from potstill.report.words import amount, bare, probability, rule, ruling, seeds, signed, summary
 
-from .folders import Runs, hinton
+from .folders import NO_TEACHER, Runs, hinton
 
 
 def test_spread_is_the_samples():
@@ -108,6 +111,20 @@ def test_the_arms_of_a_sweep_are_decided_together(runs: Runs):
     assert found[0].p_adjusted == pytest.approx(3 * alone.p)
 
 
+def test_three_seeds_that_differ_by_the_same_image_are_undecided(runs: Runs):
+    for seed, right in enumerate((311, 320, 331)):
+        runs.run("hard", seed, right / 360)
+        runs.run("one", seed, (right + 1) / 360)
+        runs.run("two of ladder", seed, (right + 2) / 360)
+        runs.named[-1] |= {"after": "one", "change": "more"}
+    (group,) = gather([runs.sweep()]).groups
+    table = rows(group)
+    assert [row.verdict and row.verdict.word for row in table] == [None, "undecided", "undecided"]
+    (rung,) = (rung for rung in ladder(table, group.margin) if rung.verdict)
+    assert rung.verdict is not None
+    assert rung.verdict.word == "undecided"
+
+
 def test_the_margin_of_a_sweep_judges_and_older_sweeps_have_none(runs: Runs):
     words: list[str] = []
     cases: tuple[dict[str, Any], ...] = ({}, {"margin": 0.005}, {"margin": 0.02})
@@ -130,11 +147,48 @@ def test_runs_that_no_sweep_names_have_no_reference_and_no_verdict(runs: Runs):
     assert rule(group, table) == ""
 
 
+def told(file: Path) -> str:
+    (group,) = gather([file]).groups
+    return summary(group, rows(group))
+
+
+def test_an_arm_whose_first_run_is_missing_keeps_its_place(runs: Runs):
+    for seed in range(4):
+        runs.run("hard", seed, 0.9)
+        runs.run("soft", seed, 0.92 + seed / 1000)
+    next(runs.folder.glob("*-hard-*/result.json")).unlink()
+    (group,) = gather([runs.sweep()]).groups
+    assert [(row.arm, row.verdict and row.verdict.word) for row in rows(group)] == [("hard", None), ("soft", "better")]
+    assert group.reference == "hard"
+
+
+def test_where_no_run_of_the_first_arm_is_finished_no_other_takes_its_place(runs: Runs, tmp_path: Path):
+    for seed in range(3):
+        (runs.run("hard", seed, 0.9) / "result.json").unlink()
+        runs.run("soft", seed, 0.91)
+        runs.run("sharp", seed, 0.93 + seed / 1000)
+    runs.run("teacher", 1, 0.99, role="teacher", **NO_TEACHER)
+    file = runs.sweep()
+    (group,) = gather([file]).groups
+    table = rows(group)
+    assert [(row.arm, row.verdict) for row in table] == [("soft", None), ("sharp", None), ("teacher", None)]
+    assert summary(group, table) == (
+        "Of 2 arms, sharp has the highest mean test accuracy: 93.10 ± .10 % (n = 3). The next is soft with "
+        "91.00 ± .00 % (n = 3); the mean difference over the 3 seeds of both is +2.10 ± .10 points."
+    )
+    assert rule(group, table) == ("No verdicts: no run of hard is finished, the arm that all others are held against.")
+    page = write([file], tmp_path / "out", tmp_path / "saved").read_text()
+    assert f"every arm. {rule(group, table)}</span></caption>" in page
+    assert rule(group, table) in (tmp_path / "out" / "report.md").read_text()
+    saved = json.loads((tmp_path / "saved" / "mnist-hinton.json").read_text())
+    assert (saved["reference"], [row["verdict"] for row in saved["rows"]]) == ("hard", [None] * 3)
+
+
 def test_summary_names_best_and_first_with_n_and_claims_no_more(runs: Runs):
     for seed, low, high in ((1, 0.90, 0.93), (2, 0.92, 0.94)):
         runs.run("hard", seed, low)
         runs.run("soft", seed, high)
-    assert summary(rows(gather([runs.sweep()]).groups[0])) == (
+    assert told(runs.sweep()) == (
         "Of 2 arms, soft has the highest mean test accuracy: 93.50 ± .71 % (n = 2). The first arm is hard with "
         "91.00 ± 1.41 % (n = 2); the mean difference over the 2 seeds of both is +2.50 ± .71 points."
     )
@@ -143,7 +197,7 @@ def test_summary_names_best_and_first_with_n_and_claims_no_more(runs: Runs):
 def test_summary_of_single_runs_says_what_is_unknown(runs: Runs):
     runs.run("hard", 1, 0.9)
     runs.run("soft", 2, 0.88)
-    assert summary(rows(gather([runs.sweep()]).groups[0])) == (
+    assert told(runs.sweep()) == (
         "Of 2 arms, hard has the highest mean test accuracy: 90.00 % (n = 1). The next is soft with 88.00 % (n = 1); "
         "the difference of the means is +2.00 points (no seed in common). A single run says nothing about the spread "
         "between seeds; potstill compare, given two run folders, tests their networks on the test images."

@@ -14,7 +14,7 @@ from potstill.report.load import gather
 from potstill.report.tuned import read
 from potstill.report.tuning import summary
 
-from .folders import Runs, hinton
+from .folders import Runs, fingerprint, hinton
 from .folders import write as write_file
 from .test_page import read as read_page
 
@@ -116,6 +116,18 @@ def test_runs_of_trials_are_in_no_comparison(runs: Runs, tmp_path: Path):
     assert len(gather([sweep]).tunings) == 1  # It lies beside the sweep.
     page = write([runs.folder], tmp_path / "out").read_text()
     assert '<a href="#tuning-1">Tuning of mnist:hinton, hard+soft: temperature and method</a>' in page
+
+
+def test_teachers_of_trials_alone_are_in_no_comparison(runs: Runs):
+    def taught(arm: str, by: str | None) -> str:
+        return runs.run(arm, 1, 0.9, identity=fingerprint(arm), name=arm, teacher=by and fingerprint(by)).name
+
+    for arm, by in (("first", None), ("assistant", "first"), ("shared", None), ("other", "shared")):
+        taught(arm, by)
+    tried = tuple(taught(f"tried by {by}", by) for by in ("assistant", "shared"))
+    tuning(runs.folder / "mnist-hinton.tune.json", trial(0, "finished", 0.94, runs=tried))
+    (group,) = gather([runs.folder]).groups
+    assert {(entry.arm, entry.role) for entry in group.entries} == {("other", "student"), ("shared", "teacher")}
 
 
 def test_a_tuning_without_a_finished_trial_and_one_whose_best_is_its_first(runs: Runs, tmp_path: Path):

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from potstill.report.verdict import Verdict, verdict, verdicts
+from potstill.report.verdict import Verdict, resolution, verdict, verdicts
 
 SPREAD = 0.002
 
@@ -273,3 +273,45 @@ def test_arms_at_the_margin_are_seldom_called_equivalent_or_beyond_it():
     assert 0.01 < wrongly(sweeps, [0, 1, 2], "equivalent") < limit(0.05)
     assert wrongly(sweeps, [0, 1, 2], "better", "worse") < limit(0.05)
     assert wrongly(sweeps, [3, 4], "better", "worse") < 0.004
+
+
+@pytest.mark.parametrize(("n", "arms"), [(3, 1), (3, 5), (4, 3), (5, 5)])
+@pytest.mark.parametrize("uncertain", [2, 8])
+def test_of_equal_arms_few_are_called_different_on_a_split_whose_images_can_be_counted(
+    n: int, arms: int, uncertain: int
+):
+    # Every network is right on 320 of 360 images, and on each of some others with the chance of a coin.
+    right = 320 + np.random.default_rng(n).binomial(uncertain, 0.5, size=(2000, arms + 1, n))
+    sweeps = ((right[:, 1:] - right[:, :1]) / 360).tolist()
+
+    def share(image: float) -> float:
+        called = [[found.word for found in verdicts(sweep, resolution=image) if found] for sweep in sweeps]
+        return sum("better" in words or "worse" in words for words in called) / len(sweeps)
+
+    assert share(1 / 360) < limit(0.05, 2000)
+    if (n, arms, uncertain) == (3, 5, 2):
+        assert share(0.0) > 0.12
+
+
+@pytest.mark.parametrize(("images", "word"), [(1, "undecided"), (2, "better"), (-2, "worse"), (20, "better")])
+def test_equal_differences_spread_by_the_third_of_an_image_at_least(images: int, word: str):
+    (result,) = verdicts([[images / 360] * 3], resolution=1 / 360)
+    assert result is not None
+    low, high = stats.t.interval(0.95, 2, images / 360, 1 / 360 / 3)
+    assert (result.low, result.high) == pytest.approx((low, high))
+    assert result.word == word == said_by(result)
+    assert result.p_adjusted is not None
+    assert (result.p_adjusted < 0.05) == (word != "undecided")
+
+
+def test_spreads_beyond_an_image_are_left_as_they_are():
+    differences = [0.0051, 0.0062, 0.0049]
+    assert verdicts([differences], resolution=1e-4) == verdicts([differences])
+
+
+def test_the_size_of_a_split_is_read_from_its_accuracies():
+    rng = np.random.default_rng(0)
+    for images in (359, 360, 1000, 10_000, 50_000):
+        shares = (rng.integers(images // 2, images, 20) / images).tolist()
+        assert 1 / resolution(shares) == pytest.approx(images)
+    assert resolution([2**-0.5, 3**-0.5]) < 1e-9

@@ -273,7 +273,9 @@ def test_what_is_told_and_what_is_given_up(file: str, tmp_path: Path, capsys: py
     assert not (folder / "result.json").exists()
     best = max((t for t in found["trials"] if t["accuracy"] is not None), key=lambda t: (t["accuracy"], -t["number"]))
     assert best["number"] == found["best"]
-    ready = f"potstill run {file}:plain --runs-dir {runs} --rate {best['values']['rate']}"
+    ready = f"potstill run {file}:plain --rate {best['values']['rate']} --runs-dir {runs}"
+    assert f"{found['ready']} --runs-dir {runs}" == ready
+    assert "--runs-dir" not in found["command"] + found["ready"]
     assert out.splitlines()[-2:] == [f"potstill report {runs}/tuned.py-plain.tune.json", ready]
     assert best["accuracy"] == best["epochs"][-1]
     assert found["importances"] == {"rate": 1.0}
@@ -312,8 +314,14 @@ def test_a_flag_that_must_be_given_is_drawn(file: str, tmp_path: Path, capsys: p
     words = ["--over", "rate=.01:.1", "--over", "switch=true,false", "--trials", "2", "--no-switch", "--epochs", "1"]
     assert main(["tune", f"{file}:needed", *words, "--runs-dir", str(runs)]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    rest = rf"--epochs 1 --runs-dir {runs} --rate 0\.\d+ --(no-)?switch"
+    rest = rf"--epochs 1 --rate 0\.\d+ --(no-)?switch --runs-dir {runs}"
     assert re.fullmatch(rf"potstill run {re.escape(file)}:needed {rest}", last)
+
+
+def test_one_trial_is_one(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    words = ["tune", f"{file}:plain", "--over", "rate=.01:.1", "--trials", "1", "--runs-dir", str(tmp_path / "runs")]
+    assert main(words) == 0
+    assert "tuned.py:plain, plain: 1 trial finished." in capsys.readouterr().out
 
 
 def test_trials_that_diverge_are_no_answer(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
