@@ -286,8 +286,8 @@ def _frame(axes: Axes, title: str) -> None:
 
 def _stages(axes: Axes, row: Row, style: Style) -> None:
     """A dotted line where one stage gives way to the next in every run."""
-    ends: set[int] = set.intersection(*(_ends(entry.epochs) for entry in row.entries))
-    for epoch in ends:
+    first, *others = (_ends(entry.epochs) for entry in row.entries)
+    for epoch in first.intersection(*others):
         axes.axvline(epoch + 0.5, color=style.ink, lw=0.7, ls=":")
 
 
