@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks import memory, pixels, startup, steps
 from benchmarks.machine import conditions, slug
-from benchmarks.timing import Table
+from benchmarks.table import Table
 from potstill.record import read_json, write_json
 
 MEASUREMENTS: dict[str, Callable[..., Table]] = {

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from benchmarks.timing import Row
+from benchmarks.rounds import Row
 from potstill.machine import cpu_flags
 
 Medians = Callable[..., Any]

@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.timing import Row, Table
+from benchmarks.rounds import Row
+from benchmarks.table import Table
 from potstill.methods.attention import attention_loss
 from potstill.methods.cckernel import correlation_kernel_loss
 from potstill.methods.correlation import correlation_loss

@@ -6,7 +6,8 @@ from functools import partial
 import torch
 from torch import nn
 
-from benchmarks.timing import Table, in_turn
+from benchmarks.rounds import in_turn
+from benchmarks.table import Table
 from potstill.machine import Choices, Machine
 from potstill.models import Network, build
 from potstill.pixels import quicken

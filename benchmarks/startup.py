@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.timing import Table, in_turn
+from benchmarks.rounds import in_turn
+from benchmarks.table import Table
 
 REPETITIONS = 9
 

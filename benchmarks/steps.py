@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from benchmarks.claims import of_steps
 from benchmarks.pairs import BATCH_SIZE, CIFAR, DIGITS, IMAGES, LABELS, SOFT, Bench, Pair
 from benchmarks.peers import peer_style
-from benchmarks.timing import Table, in_turn
+from benchmarks.rounds import in_turn
+from benchmarks.table import Table
 from potstill.learner import Learner
 from potstill.machine import Choices, Machine
 from potstill.methods import Labels
 from potstill.models import ReusedHead
 from potstill.pairing import Pairing, Taps
-from potstill.source import Source, chunks
+from potstill.source import Source
+from potstill.store.kept import chunks
 from potstill.taps import Tracer, trace
 
 REPETITIONS = 7

@@ -4,6 +4,7 @@ Nothing here imports torch before something runs.
 """
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -38,7 +39,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _dispatch(words)
+        status = _dispatch(words)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Whoever read the output has gone, as `head` does; nothing of it is to be written when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # What a shell says of a process that a closed pipe ended.
+    except OSError as error:
+        if error.filename is None:
+            raise
+        place = error.filename2 or error.filename  # Where a file was to be moved to.
+        print(f"potstill: {place} cannot be read or written: {error.strerror}.", file=sys.stderr)
+        return 2
     except UserError as mistake:
         print(f"potstill: {mistake}", file=sys.stderr)
         return 2

@@ -9,6 +9,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+WIDTH = 160
+"""Characters of a line where the output is no terminal."""
+
+
+def console() -> Console:
+    """Standard output for tables: as wide as the terminal, without colours where it is none."""
+    terminal = sys.stdout.isatty()
+    return Console(file=sys.stdout, force_terminal=terminal, width=None if terminal else WIDTH, highlight=False)
+
 
 class Display(abc.ABC):
     """Told by the loop how far each cohort is; it decides what of that to show."""

@@ -143,9 +143,11 @@ def machine_for(run: Run, choices: Choices, runs_dir: Path) -> Machine:
     wanted = choices.resolve(size(plain)["mult_adds"], run.precision, run.deterministic, run.fold)
     folder = record.folder_of(runs_dir, run.name, fingerprint(run))
     before = record.read_json(folder / "env.json")
-    if before is None or choices != Choices() or before.get("device") != wanted.device:
+    if before is None:
         return wanted
     before = {**LATER, **before}
+    if choices != Choices() or before.get("device") != wanted.device:
+        return replace(wanted, fold=bool(before["fold"]))  # Which no user chooses.
     kept = Machine(**{key: before.get(key, value) for key, value in asdict(wanted).items()})
     return kept if wanted.device != "cuda" or kept.devices <= torch.cuda.device_count() else wanted
 

@@ -67,11 +67,17 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> Json | None:
-    """The object in a JSON file; None where there is no such file, or it was cut short."""
+    """The object in a JSON file; None where there is no such file, or it was cut short.
+
+    Raises:
+        UserError: it is there and cannot be read.
+    """
     try:
         value = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
         return None
+    except OSError as error:
+        raise UserError(_unreadable(path, error)) from None
     return cast(Json, value) if isinstance(value, dict) else None
 
 
@@ -96,6 +102,8 @@ def read_lines(path: Path) -> list[Json]:
         payload = path.read_bytes()
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise UserError(_unreadable(path, error)) from None
     lines = payload.split(b"\n")[:-1]  # What stands after the last newline was never finished.
     try:
         values = [json.loads(line) for line in lines]
@@ -104,6 +112,10 @@ def read_lines(path: Path) -> list[Json]:
     except (json.JSONDecodeError, UnicodeDecodeError):
         pass
     raise UserError(f"{path} holds a line that is not JSON; the folder was damaged: delete {path.parent} to run again.")
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    return f"{path} cannot be read ({error.strerror}); expected a file of a run, which this user may read."
 
 
 @dataclass(frozen=True)
@@ -140,7 +152,7 @@ class Record:
     @property
     def status(self) -> str:
         """'finished', 'diverged', or 'unfinished'."""
-        return str(self.result["status"]) if self.result else "unfinished"
+        return str(self.result.get("status", "unfinished")) if self.result else "unfinished"
 
     @property
     def fingerprint(self) -> str:
@@ -162,8 +174,11 @@ def read(folder: Path) -> Record:
 
 
 def check_format(value: Mapping[str, Any], path: Path) -> None:
-    """Refuse a file that a newer version wrote."""
-    if value.get("format", 0) > FORMAT:
+    """Refuse a file that a newer version wrote, or that is damaged."""
+    format = value.get("format", 0)
+    if not isinstance(format, int):
+        raise UserError(f"{path} is damaged: its format is {format!r}, not a whole number; restore the file.")
+    if format > FORMAT:
         raise UserError(
             f"{path} was written by Potstill {value.get('version', 'of a newer format')}, which is newer than "
             "this one; update Potstill to read it."

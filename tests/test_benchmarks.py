@@ -14,7 +14,8 @@ from benchmarks.__main__ import add, main
 from benchmarks.claims import claim
 from benchmarks.machine import conditions, slug
 from benchmarks.pairs import Pair
-from benchmarks.timing import Row, Table, in_turn
+from benchmarks.rounds import Row, in_turn
+from benchmarks.table import Table
 from potstill import recipes
 from potstill.machine import Choices
 from potstill.models import Network

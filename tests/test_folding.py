@@ -185,6 +185,7 @@ def test_a_run_from_before_there_was_a_choice_goes_on_without(tmp_path: Path) ->
     begun = describe(machine_for(run, Choices(), tmp_path))
     del begun["fold"]
     record.write_json(folder / "env.json", begun)
+    assert not machine_for(run, Choices(threads=1), tmp_path).fold
     found = machine_for(run, Choices(), tmp_path)
     assert not found.fold
     assert differences(begun, describe(found)) == []

@@ -302,3 +302,19 @@ def test_a_run_that_an_unlike_machine_goes_on_with_says_so(steps: int, runs_dir:
         assert found.environment["resumed"] == [{"step": 9, "differences": differences}]
         assert found.environment["threads"] == 2
         assert found.result["bitwise"] is False
+
+
+def test_a_file_that_cannot_be_read_or_is_of_no_format_is_told(runs_dir: Path):
+    folder = runs_dir / "x-0123456789ab"
+    (folder / "result.json").mkdir(parents=True)
+    with pytest.raises(UserError) as mistake:
+        _ = record.Record(folder).result
+    assert str(mistake.value) == (
+        f"{folder / 'result.json'} cannot be read (Is a directory); expected a file of a run, which this user may read."
+    )
+    record.write_json(folder / "run.json", {"format": "1"})
+    with pytest.raises(UserError) as mistake:
+        record.read(folder)
+    assert str(mistake.value) == (
+        f"{folder / 'run.json'} is damaged: its format is '1', not a whole number; restore the file."
+    )

@@ -37,7 +37,7 @@ from potstill.report.study import Study, study
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Done:
     """What came of it.
 
     Attributes:
@@ -129,7 +129,7 @@ class _Work:
         return True
 
 
-def analyze(paths: Sequence[Path], machine: Machine, say: Callable[[str], None] = print) -> Outcome:
+def analyze(paths: Sequence[Path], machine: Machine, say: Callable[[str], None] = print) -> Done:
     """Look again at the arms that a report looks at, and write what is not there yet.
 
     Args:
@@ -155,11 +155,11 @@ def analyze(paths: Sequence[Path], machine: Machine, say: Callable[[str], None] 
         before = work.written
         for record in _students(found):
             work.attempt(record, "", partial(work.pictures, wanted=wanted))
-        if work.written > before:
+        if wanted and work.written > before:
             say(f"{group.recipe}: {len(wanted)} pictures")
     if work.refused and not any(_holds(folder) for folder in work.folders):
         raise UserError(next(iter(work.refused)))
-    return Outcome(work.written, len(work.folders), work.refused)
+    return Done(work.written, len(work.folders), work.refused)
 
 
 def _students(found: Study | None) -> list[Record]:

@@ -285,10 +285,14 @@ def _frame(axes: Axes, title: str) -> None:
 
 def _stages(axes: Axes, row: Row, style: Style) -> None:
     """A dotted line where one stage gives way to the next in every run."""
-    ends = [{i for i, (a, b) in enumerate(pairwise(map(_stage, entry.epochs)), 1) if a != b} for entry in row.entries]
-    first, *others = ends
+    first, *others = (_ends(entry.epochs) for entry in row.entries)
     for epoch in first.intersection(*others):
         axes.axvline(epoch + 0.5, color=style.ink, lw=0.7, ls=":")
+
+
+def _ends(epochs: Sequence[Json]) -> set[int]:
+    """The epochs after which a run went on to its next stage."""
+    return {i for i, (a, b) in enumerate(pairwise(map(_stage, epochs)), 1) if a != b}
 
 
 def _stage(line: Json) -> Any:

@@ -11,7 +11,7 @@ from potstill.display import Display
 from potstill.errors import RunFailed
 from potstill.tune import findings
 from potstill.tune.question import Question
-from potstill.tune.seeking import Outcome
+from potstill.tune.seeking import Ending
 from potstill.tune.study import Study
 
 
@@ -47,7 +47,7 @@ class Bulletin:
         self._ready = ready
         self._folder = folder
 
-    def after(self, outcome: Outcome) -> str:
+    def after(self, outcome: Ending) -> str:
         """One trial has ended; answers how good the best is."""
         best = self._study.best()
         length = f"{outcome.epochs} epoch{'' if outcome.epochs == 1 else 's'}"

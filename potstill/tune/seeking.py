@@ -21,7 +21,7 @@ IN_A_ROW = 3
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Ending:
     """What came of one trial.
 
     Attributes:
@@ -48,7 +48,7 @@ def seek(
     choices: Choices,
     conditions: Conditions,
     display: Display,
-    after: Callable[[Outcome], str],
+    after: Callable[[Ending], str],
 ) -> None:
     """Work on a study until it has so many trials, whoever made them.
 
@@ -91,7 +91,7 @@ class _Attempt:
         self._shown = shown
         self._before: list[float] = []  # Accuracies of the seeds that are done.
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> Ending:
         """Train what is not trained yet, and tell the study how it went.
 
         Raises:
@@ -104,7 +104,7 @@ class _Attempt:
             self._trial.fail()  # What was killed goes on later; what was refused would be refused again.
             raise
 
-    def _trained(self) -> Outcome:
+    def _trained(self) -> Ending:
         self._trial.note("runs", [self._folder(run).name for run in self._runs])
         self._train_teachers()
         asking = replace(self._conditions, go_on=self._goes_on)
@@ -126,9 +126,9 @@ class _Attempt:
         self._trial.finish(accuracy)
         return self._ended("finished", accuracy)
 
-    def _ended(self, status: str, accuracy: float | None = None, reason: str = "") -> Outcome:
+    def _ended(self, status: str, accuracy: float | None = None, reason: str = "") -> Ending:
         epochs = sum(len(self._accuracies(run)) for run in self._runs)
-        return Outcome(self._trial.number, self._values, status, epochs, accuracy, reason)
+        return Ending(self._trial.number, self._values, status, epochs, accuracy, reason)
 
     def _train_teachers(self) -> None:
         """Those that the runs name, side by side where they can be; none of them is given up."""

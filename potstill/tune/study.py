@@ -31,19 +31,17 @@ ENOUGH = 4
 FORGOTTEN = timedelta(minutes=1)
 """Age of a trial under way that names no process, after which its process must have died in between."""
 
-PRUNERS = ("median", "halving", "none")
-
 
 def pruner(name: str, epochs: int) -> BasePruner:
     """What gives trials up: "median", "halving", or "none" for nothing.
 
     Args:
-        name: One of `PRUNERS`.
+        name: One of these.
         epochs: Length of a run; in its first quarter nothing is given up.
     """
     quarter = max(epochs // 4, 1)
     if name == "median":
-        return MedianPruner(n_startup_trials=UNPRUNED, n_warmup_steps=quarter)
+        return MedianPruner(n_startup_trials=0, n_warmup_steps=quarter)
     return SuccessiveHalvingPruner(min_resource=quarter, reduction_factor=2) if name == "halving" else NopPruner()
 
 
@@ -171,8 +169,10 @@ class Trial:
         self._asked.set_user_attr(name, value)
 
     def promising(self) -> bool:
-        """Whether it is worth going on."""
-        return not self._asked.should_prune()
+        """Whether it is worth going on; always, until there are finished trials to compare it with."""
+        worse = self._asked.should_prune()  # Asked in any case: the pruner takes note of what later ones meet.
+        finished = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return not worse or len(finished) < UNPRUNED
 
     def finish(self, value: float) -> None:
         """It ended, and was so good."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from potstill.errors import UserError
+from potstill.verbs.named import named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +30,7 @@ class Analyze:
 def analyze(words: list[str]) -> int:
     """`potstill analyze RUNS…`: do it."""
     flags = tyro.cli(Analyze, prog="potstill analyze", args=words)
-    if not flags.runs:
-        raise UserError(
-            "No runs were named; give a sweep file such as runs/mnist-hinton.sweep.json, or the folder runs."
-        )
+    runs = named(flags.runs)
     from potstill.analysis import analyze
     from potstill.machine import BIG_ENOUGH_FOR_THREADS, Choices
 
@@ -43,11 +41,13 @@ def analyze(words: list[str]) -> int:
         if not flags.quiet:
             print(line)
 
-    done = analyze(flags.runs, machine, say)
-    for sentence, runs in done.refused.items():
-        others = f" and {len(runs) - 3} more" if len(runs) > 3 else ""
-        say(f"Left out: {', '.join(runs[:3])}{others}. {sentence}")
+    done = analyze(runs, machine, say)
+    for sentence, refused in done.refused.items():
+        others = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
+        say(f"Left out: {', '.join(refused[:3])}{others}. {sentence}")
+    if not done.runs:
+        raise UserError("There is no finished student to look at; name a sweep or a folder that has one.")
     if not done.written:
         say(f"Nothing is new: all that can be had of these {done.runs} runs is there.")
-    say(f"potstill report {' '.join(str(path) for path in flags.runs)}")
+    say(f"potstill report {' '.join(str(path) for path in runs)}")
     return 0

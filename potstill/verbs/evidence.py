@@ -1,6 +1,5 @@
 """The verbs that weigh evidence: two runs against each other, and how many seeds a claim needs."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +8,7 @@ from typing import Annotated
 import tyro
 
 from potstill.errors import UserError
-
-RUNS = Path("runs")
-"""Where records are looked for if no path is named."""
-
-WIDTH = 160
-"""Characters of a line where the output is no terminal."""
+from potstill.verbs.named import named_or_all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +67,8 @@ def plan(words: list[str]) -> int:
             raise UserError("--spread was given beside runs; give either, for the runs have a spread of their own.")
         needs = [assumed(aim, flags.spread / 100)]
     else:
-        if not flags.runs and not RUNS.exists():
-            raise UserError("No runs were named and there is no folder runs; name sweeps or runs, or give --spread.")
-        needs = recorded(aim, gather(flags.runs or (RUNS,)).groups)
+        runs = named_or_all(flags.runs, "name sweeps or runs, or give --spread")
+        needs = recorded(aim, gather(runs).groups)
     heads, cells = lines(needs)
     _table(heads, cells)
     print(sentence(aim, needs))
@@ -84,16 +77,16 @@ def plan(words: list[str]) -> int:
 
 def _table(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     """Print a table: the words of its first columns to the left, its numbers to the right."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    terminal = sys.stdout.isatty()
-    console = Console(file=sys.stdout, force_terminal=terminal, width=None if terminal else WIDTH, highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="bold" if terminal else None)
+    from potstill.display import console
+
+    output = console()
+    table = Table(box=None, pad_edge=False, header_style="bold" if output.is_terminal else None)
     for place, head in enumerate(heads):
         words = all(not line[place][:1].isdigit() and line[place][:1] not in "><.\N{EN DASH}" for line in cells)
         table.add_column(Text(head), justify="left" if words or not place else "right")
     for line in cells:
         table.add_row(*(Text(cell) for cell in line))
-    console.print(table)
+    output.print(table)

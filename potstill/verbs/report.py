@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from potstill.errors import UserError
+from potstill.verbs.named import named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +31,5 @@ def report(words: list[str]) -> int:
     flags = tyro.cli(Report, prog="potstill report", args=words)
     from potstill.report import write
 
-    if not flags.runs:
-        raise UserError(
-            "No runs were named; give a sweep file such as runs/mnist-hinton.sweep.json, or the folder runs."
-        )
-    print(write(flags.runs, flags.out, flags.save, flags.figures))
+    print(write(named(flags.runs), flags.out, flags.save, flags.figures))
     return 0

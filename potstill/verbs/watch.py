@@ -1,6 +1,5 @@
 """The verb `watch`."""
 
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from potstill.errors import UserError
-
-RUNS = Path("runs")
-"""Where runs are looked for if no path is named."""
-
-WIDTH = 160
-"""Characters of a line where the output is no terminal."""
+from potstill.verbs.named import named_or_all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,19 +26,15 @@ class Watch:
 def watch(words: list[str]) -> int:
     """`potstill watch RUNS…`: show it."""
     flags = tyro.cli(Watch, prog="potstill watch", args=words)
-    if not flags.runs and not RUNS.exists():
-        raise UserError("No runs were named and there is no folder runs; name sweeps, run folders, or where they are.")
-    from rich.console import Console
-
+    from potstill.display import console
     from potstill.live.following import Following
     from potstill.live.standings import drawn, follow
 
-    following = Following(flags.runs or (RUNS,))
-    terminal = sys.stdout.isatty()
-    console = Console(file=sys.stdout, force_terminal=terminal, width=None if terminal else WIDTH, highlight=False)
-    if flags.once or not terminal:
-        console.print(drawn(following.look()))
+    following = Following(named_or_all(flags.runs, "name sweeps, run folders, or where they are"))
+    output = console()
+    if flags.once or not output.is_terminal:
+        output.print(drawn(following.look()))
         return 0
     with suppress(KeyboardInterrupt):  # Nothing is interrupted but looking.
-        follow(following, console)
+        follow(following, output)
     return 0

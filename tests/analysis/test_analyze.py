@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from potstill import distill
+from potstill import distill, record
 from potstill.analysis.cka import linear_cka
 from potstill.cli import main
 from potstill.data import Data, load, rows
@@ -193,3 +193,15 @@ def test_mistakes_get_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err.startswith("potstill: No runs were named; give a sweep file")
     assert main(["analyze", str(tmp_path / "nowhere")]) == 2
     assert "nowhere does not exist; name a sweep file" in capsys.readouterr().err
+
+
+def test_a_tuning_has_no_students_to_look_at(tmp_path: Path):
+    trial = {"number": 0, "status": "pruned", "values": {}, "accuracy": None, "epochs": [], "runs": []}
+    study = {"arm": "x", "seeds": [0], "ranges": [], "start": {}, "trials": [trial], "importances": {}}
+    study |= {"command": "potstill tune x", "ready": None}
+    record.write_json(tmp_path / "x.tune.json", {"format": record.FORMAT, "recipe": "x", "studies": [study]})
+    done = command("analyze", "x.tune.json", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "potstill: There is no finished student to look at; name a sweep or a folder that has one.\n"
+    )

@@ -22,6 +22,8 @@ from potstill.cohort import Conditions, train
 from potstill.display import Silent
 from potstill.machine import Machine
 from potstill.recipes import find
+from potstill.tune.ranges import Span
+from potstill.tune.study import Study, pruner
 
 RECIPES = '''
 """Small images of four classes, and a term that can halt a training or tell its steps."""
@@ -402,6 +404,35 @@ def test_a_run_that_was_left_goes_on_as_if_it_had_not_been(tmp_path: Path, epoch
     assert tiny.told(stayed) == tiny.told(whole[0])
     tiny.train_in(tmp_path / "left", runs)
     assert tiny.told(left) == tiny.told(whole[1])
+
+
+@pytest.mark.parametrize("name", ["median", "halving"])
+def test_nothing_is_given_up_before_there_is_enough_to_compare_with(name: str, tmp_path: Path):
+    study = Study(
+        f"sqlite:///{tmp_path / 'x.db'}",
+        "x",
+        ranges=(Span("rate", 0.1, 1.0),),
+        start={"rate": 0.5},
+        seed=0,
+        pruner=pruner(name, 8),
+        marks=tmp_path / "marks",
+    )
+    lengths: list[int] = []
+    for number in range(6):
+        trial = study.claim(6)
+        assert trial is not None
+        accuracy, length = 0.9 - number / 10, 0
+        while length < 8 and (not length or trial.promising()):
+            length += 1
+            trial.tell(length, accuracy)
+        lengths.append(length)
+        if length == 8:
+            trial.finish(accuracy)
+        else:
+            trial.prune()
+    study.close()
+    assert lengths[:4] == [8] * 4
+    assert max(lengths[4:]) < 8
 
 
 def test_a_study_of_another_question_is_another_study(file: str, tmp_path: Path):
