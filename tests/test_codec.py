@@ -19,6 +19,7 @@ from potstill.methods import KD, Labels
 from potstill.models import Network
 from potstill.optim import Constant, Cosine, MultiStep, OneCycle, Optimizer, Schedule, Step, Warmup
 from potstill.run import Run, result_of
+from potstill.sampled import Sampled
 from potstill.stage import EarlyStopping
 from potstill.teacher import Given, Teacher
 from potstill.teachers import EMA, Ensemble, OwnPast, Peers, Shuffled, Uniform, Untrained
@@ -43,6 +44,7 @@ SPECS = [
         )
     ),
     replace(TEACHER, teacher=Uniform()),
+    replace(TEACHER, teacher=Sampled(right=result_of(TEACHER), draws=8)),
     Data(name="mnist", views=2),
     Network("resnet8", classes=100),
     KD(),
