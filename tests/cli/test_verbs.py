@@ -162,7 +162,13 @@ def test_the_help_of_every_recipe_explains_every_flag(verb: str, name: str, caps
         assert text.strip() in told
 
 
-@pytest.mark.parametrize("name", recipes.names())
+HEAVY = ("cifar10:lab5", "cifar100:benchmark", "cifar100:simkd")
+"""Recipes of large networks, of which a plan tries a few steps to tell how long they take."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in HEAVY else name for name in recipes.names()]
+)
 def test_the_plan_of_every_recipe_is_shown_without_data(name: str, place: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["show", name, "--seeds", "2"]) == 0
     told = capsys.readouterr().out
