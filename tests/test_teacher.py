@@ -72,7 +72,7 @@ def test_a_teacher_that_is_better_than_chance_by_luck_only_is_refused():
     for right, refused in ((14, True), (20, True), (21, False)):
         logits = nn.functional.one_hot(labels, tiny.CLASSES).float()
         logits[right:] = logits[right:].roll(1, 1)
-        source._kept.clear()
+        source._kept._turns.clear()
         source.network[1] = _Fixed(logits)  # pyright: ignore
         if refused:
             with pytest.raises(UserError, match=r"^The teacher is at chance \("):

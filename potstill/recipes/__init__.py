@@ -69,6 +69,11 @@ def label(name: str) -> str:
     return f"{Path(place).name}:{function}" if place.endswith(".py") else name
 
 
+def file_name(label: str) -> str:
+    """What the files of a recipe's runs are called, before their endings: mnist-hinton."""
+    return label.replace(":", "-")
+
+
 def ask(recipe: Recipe, given: dict[str, Any]) -> object:
     """What a recipe answers.
 

@@ -24,8 +24,8 @@ def write(paths: Sequence[Path], out: Path, save: Path | None = None, figures: P
     from potstill.report.document import document
     from potstill.report.load import gather
     from potstill.report.page import render, sections, tunings
-    from potstill.report.press import save_figures, slug
-    from potstill.report.save import file_names, save_tables, table
+    from potstill.report.press import save_figures
+    from potstill.report.save import file_name, file_names, save_tables, table
     from potstill.report.spreadsheet import spreadsheet
 
     report = gather(paths)
@@ -44,5 +44,5 @@ def write(paths: Sequence[Path], out: Path, save: Path | None = None, figures: P
         for name, section in zip(names, made, strict=True):
             save_figures(name, section.panels, figures)
         for one in found:
-            save_figures(f"{slug(one.tuning.recipe)}-{one.anchor}", one.panels, figures)
+            save_figures(f"{file_name(one.tuning.recipe)}-{one.anchor}", one.panels, figures)
     return page

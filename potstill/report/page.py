@@ -123,7 +123,7 @@ def _section(group: Group, number: int, drawings: int) -> Section:
     compared = comparison(group, table)
     rungs = ladder.ladder(table, group.margin)
     return Section(
-        anchor=f"{file_name(group)}-{number}",
+        anchor=f"{file_name(group.recipe)}-{number}",
         group=group,
         summary=summary(group, table),
         table=compared,

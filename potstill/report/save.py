@@ -37,16 +37,16 @@ def file_names(groups: Sequence[Group], folder: Path) -> list[str]:
     Raises:
         UserError: two groups are of one recipe, so that one would overwrite the other.
     """
-    names = [file_name(group) for group in groups]
+    names = [file_name(group.recipe) for group in groups]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"Two sweeps would both be saved as {folder / name}; report them one by one.")
     return names
 
 
-def file_name(group: Group) -> str:
+def file_name(recipe: str) -> str:
     """The recipe's name as a file's: mnist-hinton."""
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in group.recipe)
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in recipe)
 
 
 def table(group: Group) -> Json:

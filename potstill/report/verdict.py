@@ -103,11 +103,6 @@ def verdicts(
     return tuple(found.get(place) for place in range(len(arms)))
 
 
-def verdict(differences: Sequence[float], margin: float = 0.0, *, level: float = LEVEL) -> Verdict | None:
-    """The verdict on one arm that is compared alone: `verdicts` for a single one."""
-    return verdicts([differences], margin, level=level)[0]
-
-
 def resolution(accuracies: Iterable[float]) -> float:
     """What one image is worth: 1 / N, for the fewest images N of which every accuracy is a whole number.
 

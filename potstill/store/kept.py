@@ -57,10 +57,6 @@ class Kept:
         """Whether anything that is said of a split is there for later runs."""
         return any(shelf.keeps for (name, _), shelf in self._shelves.items() if name == split.name)
 
-    def clear(self) -> None:
-        """Forget what is in memory."""
-        self._turns.clear()
-
     def _walk_of(self, split: Split) -> Views | None:
         return self._walk if split is self._resident.train else None
 

@@ -24,7 +24,7 @@ def run(words: list[str]) -> int:
     runs = [member.run for member in sweep.members()]
     check(runs, wanted, flags.runs_dir, jobs)
     make_folder(flags.runs_dir)
-    path = flags.runs_dir / f"{recipes.label(name).replace(':', '-')}.sweep.json"
+    path = flags.runs_dir / f"{recipes.file_name(recipes.label(name))}.sweep.json"
     write_sweep(path, recipes.label(name), title(recipe, name), command, sweep, flags.runs_dir)
     display = for_terminal(flags.quiet)
     if not unfinished(runs, flags.runs_dir):

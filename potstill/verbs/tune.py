@@ -82,7 +82,7 @@ def tune(words: list[str]) -> int:
     around = conditions(command, flags)
     check(question.runs(question.start), wanted, flags.runs_dir)
     make_folder(flags.runs_dir)
-    path = flags.runs_dir / f"{question.recipe.replace(':', '-')}{TUNE}"
+    path = flags.runs_dir / f"{recipes.file_name(question.recipe)}{TUNE}"
     study = _study(path, question, flags)
     display = for_terminal(flags.quiet)
     told = {"title": understood.title, "command": command, "pruner": flags.pruner}

@@ -240,3 +240,14 @@ def attach(runs: Runs) -> None:
         write(folder / "analysis" / "pictures.json", pictures_json(Pictures("key", names, images)))
         tables = np.array([[0.5, 0.25], [np.nan, 0.125]]), np.array([[0.75, 0.5], [0.25, 1.0]])
         write(folder / "analysis" / "cka.json", similarity_json(Similarity("key", layers, layers, *tables, 256)))
+
+
+def twins(folder: Path) -> list[Path]:
+    """Two sweeps of one recipe, in folders of their own."""
+    files: list[Path] = []
+    for place in ("a", "b"):
+        (folder / place).mkdir()
+        runs = Runs(folder / place)
+        runs.run("hard", 1, 0.9)
+        files.append(runs.sweep())
+    return files

@@ -11,7 +11,7 @@ from potstill.errors import UserError
 from potstill.report import write
 from potstill.report.style import DASHES, MARKERS, PAGE, PAPER
 
-from .folders import Runs, attach, hinton, predicted
+from .folders import Runs, attach, hinton, predicted, twins
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +82,8 @@ def test_the_same_runs_give_the_same_files(runs: Runs, tmp_path: Path):
 
 
 def test_two_sweeps_of_one_recipe_are_not_printed_into_one_folder(tmp_path: Path):
-    files = []
-    for place in ("a", "b"):
-        (tmp_path / place).mkdir()
-        runs = Runs(tmp_path / place)
-        runs.run("hard", 1, 0.9)
-        files.append(runs.sweep())
     with pytest.raises(UserError, match=r"Two sweeps would both be saved as .*mnist-hinton; report them one by one\."):
-        write(files, tmp_path / "out", figures=tmp_path / "figures")
+        write(twins(tmp_path), tmp_path / "out", figures=tmp_path / "figures")
     assert not (tmp_path / "figures").exists()
 
 

@@ -10,7 +10,7 @@ from potstill.report import write
 from potstill.report.ladder import ladder
 from potstill.report.load import gather
 from potstill.report.rows import best, chosen, grid, paired, rows, spread, students
-from potstill.report.verdict import verdict, verdicts
+from potstill.report.verdict import verdicts
 from potstill.report.words import amount, bare, probability, rule, ruling, seeds, signed, summary
 
 from .folders import NO_TEACHER, Runs, hinton
@@ -100,7 +100,7 @@ def test_the_arms_of_a_sweep_are_decided_together(runs: Runs):
         runs.run("hard", seed, 0.9)
         for arm, gain in (("soft", 0.004), ("even", -0.0015), ("same", -0.0014)):
             runs.run(arm, seed, 0.9 + gain + more)
-    alone = verdict([0.004 + more for more in wobble])
+    (alone,) = verdicts([[0.004 + more for more in wobble]])
     found = [row.verdict for row in rows(gather([runs.sweep()]).groups[0]) if row.verdict]
     assert alone is not None
     assert [(result.word, result.level) for result in found] == [
@@ -246,7 +246,7 @@ def test_numbers_as_they_are_read():
 
 
 def test_an_end_of_an_interval_is_not_rounded_onto_the_margin():
-    found = verdict([0.012, 0.012, 0.011, 0.0125, 0.0118], 0.0)
+    (found,) = verdicts([[0.012, 0.012, 0.011, 0.0125, 0.0118]], 0.0)
     assert found is not None
     near = replace(found, low=0.00001, high=0.02)
     assert ruling(near, 5) == "better +1.19 [+0.001, +2.00]"

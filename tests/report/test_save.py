@@ -14,7 +14,7 @@ from potstill.report import write
 from potstill.report.tables import DASH
 from potstill.report.verdict import verdicts
 
-from .folders import ENVIRONMENT, NO_TEACHER, Runs, hinton
+from .folders import ENVIRONMENT, NO_TEACHER, Runs, hinton, twins
 
 KEYS = [
     "arm",
@@ -173,15 +173,9 @@ def test_markdown_of_a_grid(runs: Runs, tmp_path: Path):
 
 
 def test_two_sweeps_of_one_recipe_do_not_overwrite_each_other(tmp_path: Path):
-    files = []
-    for place in ("a", "b"):
-        (tmp_path / place).mkdir()
-        runs = Runs(tmp_path / place)
-        runs.run("hard", 1, 0.9)
-        files.append(runs.sweep())
     message = f"Two sweeps would both be saved as {tmp_path / 'r/mnist-hinton'}; report them one by one."
     with pytest.raises(UserError) as caught:
-        write(files, tmp_path / "out", tmp_path / "r")
+        write(twins(tmp_path), tmp_path / "out", tmp_path / "r")
     assert str(caught.value) == message
     assert not (tmp_path / "r").exists()
 

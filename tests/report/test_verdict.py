@@ -5,13 +5,13 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from potstill.report.verdict import Verdict, resolution, verdict, verdicts
+from potstill.report.verdict import Verdict, resolution, verdicts
 
 SPREAD = 0.002
 
 
 def found(differences: list[float], margin: float = 0.0, level: float = 0.95) -> Verdict:
-    result = verdict(differences, margin, level=level)
+    (result,) = verdicts([differences], margin, level=level)
     assert result is not None
     return result
 
@@ -38,7 +38,7 @@ def test_numbers_are_those_of_the_paired_t_test(n: int, level: float):
 
 @pytest.mark.parametrize("differences", [[], [0.05]])
 def test_fewer_than_two_pairs_have_no_verdict(differences: list[float]):
-    assert verdict(differences) is None
+    assert verdicts([differences]) == (None,)
 
 
 @pytest.mark.parametrize("differences", [[0.05, 0.0500001], [0.05, 0.05], [0.0, 0.0], [-0.05, -0.0500001]])
