@@ -5,6 +5,9 @@ BIN := .venv/bin
 .PHONY: demo test test-slow check format lock golden docs bench clean
 .DEFAULT_GOAL := test
 
+# Many processes start in the tests; each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .venv/.stamp: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Potstill needs Python 3.11 or newer; call make with PYTHON=/path/to/it.")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -18,10 +21,10 @@ demo: .venv/.stamp  ## the main job on the embedded digits, ending in a report
 	$(BIN)/potstill report runs/digits-quickstart.sweep.json --out report
 
 test: .venv/.stamp  ## the tests that take under five minutes together
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: .venv/.stamp  ## the long ones too
-	$(BIN)/python -m pytest -n auto -m "slow or not slow"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "slow or not slow"
 
 check: .venv/.stamp  ## what CI runs before the demo
 	$(BIN)/ruff format --check .

@@ -1,7 +1,7 @@
-"""What a network shows of an image before anything is trained: a dry run over two zero images, on a copy."""
+"""What a network shows of an image before anything is trained: a dry run over two zero images."""
 
-from collections.abc import Sequence
-from copy import deepcopy
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from potstill.types import Trace
 
 
 def look(who: str, network: nn.Module, taps: Sequence[str], shape: tuple[int, int, int], classes: int) -> Trace:
-    """The trace of two zero images, eagerly, through a copy, so that no counter of the network moves.
+    """The trace of two zero images, eagerly and in evaluation mode, so that no statistic of the network moves.
 
     Args:
         who: What a refusal calls the network: "student", "teacher".
@@ -25,13 +25,13 @@ def look(who: str, network: nn.Module, taps: Sequence[str], shape: tuple[int, in
     Raises:
         UserError: it cannot read the images, a tap lies, or it does not answer one logit per class.
     """
-    copy = trace(deepcopy(network).eval(), aliases=aliases(network))
-    copy.check(taps)
+    tracer = trace(network, aliases=aliases(network))
+    tracer.check(taps)
     parameter = next(network.parameters(), None)
     zeros = torch.zeros(2, *shape, device=None if parameter is None else parameter.device)
     try:
-        with torch.no_grad():
-            answer = copy(zeros, taps)
+        with torch.no_grad(), _evaluating(network):
+            answer = tracer(zeros, taps)
     except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         channels, height, width = shape
@@ -40,6 +40,18 @@ def look(who: str, network: nn.Module, taps: Sequence[str], shape: tuple[int, in
         ) from None
     expect_classes(who, answer, classes)
     return answer
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Generator[None]:
+    """Evaluation mode, after which each module has its own mode again: some of a training network may not train."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def expect_classes(who: str, answer: Trace, classes: int) -> None:

@@ -1,11 +1,16 @@
 """What every test stands on: one thread, types and shapes that are checked, and a folder for runs."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 from beartype import BeartypeConf
 from beartype.claw import beartype_packages
 from jaxtyping import install_import_hook
+
+# As many tests run at a time as there are cores; this must stand before torch is imported, and holds for all processes
+# that a test starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The pure functions over tensors: dimensions of one name must agree.
 SHAPED = ("potstill.methods", "potstill.evaluate", "potstill.divergence", "potstill.gaussian", "potstill.gram")
@@ -31,7 +36,11 @@ import torch  # noqa: E402
 from potstill import teacher  # noqa: E402
 from potstill.source import Live  # noqa: E402
 
-torch.set_num_threads(1)
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Whatever the test before had asked for."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

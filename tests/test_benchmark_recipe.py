@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import quick
 import tiny
 import torch
 from methods.maps import START, plan
@@ -74,9 +75,9 @@ def taps_of(stages: list[Stage]) -> tuple[list[str], list[str]]:
     return [tap for term in several for tap in term.student_taps], [tap for t in several for tap in t.teacher_taps]
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
-def test_every_method_fits(pair: tuple[str, str]):
-    arms = list(benchmark("all", *pair).arms)
+@pytest.mark.parametrize(("above", "below"), quick.only([*PAIRS[:2], PAIRS[3]], PAIRS))
+def test_every_method_fits(above: str, below: str):
+    arms = list(benchmark("all", above, below).arms)
     (reused,) = [each for each in arms if each.name == "simkd"]
     own = [each for each in arms if each is not reused]
     student, teacher = networks(own[0].run)
@@ -88,7 +89,7 @@ def test_every_method_fits(pair: tuple[str, str]):
         said = shown(network, ours)
         batch = Batch(torch.zeros(4, *IMAGE), torch.arange(4), torch.arange(4), torch.zeros(4, dtype=torch.int64))
         for each in group:
-            if pair[0] == "resnet50" and each.name in ("factor", "mgd", "semckd"):
+            if above == "resnet50" and each.name in ("factor", "mgd", "semckd"):
                 continue  # Their 3×3 convolutions of 2048 channels and more take seconds to initialise.
             learned = nn.ModuleDict()
             for stage in each.run.stages:

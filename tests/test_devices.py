@@ -41,6 +41,7 @@ def only(runs_dir: Path) -> record.Record:
     return record.read(folder)
 
 
+@pytest.mark.slow
 def test_where_one_process_dies_all_end_and_the_next_start_goes_on(
     file: str, tmp_path: Path, halts: Halts, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
@@ -84,6 +85,7 @@ def test_an_interrupt_ends_all_of_them(file: str, tmp_path: Path, halts: Halts):
     assert [ended(handle) for handle in handles] == [True, True]
 
 
+@pytest.mark.slow
 def test_they_end_with_a_parent_that_was_killed(file: str, tmp_path: Path, halts: Halts):
     words = [sys.executable, "-m", "potstill.cli", *command(file, tmp_path, "--devices", "2")]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL) as parent:
@@ -93,6 +95,7 @@ def test_they_end_with_a_parent_that_was_killed(file: str, tmp_path: Path, halts
     assert [ended(handle) for handle in handles] == [True, True]
 
 
+@pytest.mark.slow
 def test_a_mistake_that_the_first_one_finds_is_raised_here_and_ends_the_others(file: str, tmp_path: Path):
     run = recipes.find(f"{file}:single")()
     taken = record.folder_of(tmp_path, run.name, fingerprint(run))

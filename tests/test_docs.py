@@ -8,7 +8,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +15,6 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-import torch
 import tyro
 
 from potstill import cli, recipes
@@ -54,14 +52,6 @@ SHOWN = [
     for language in dict.fromkeys(block.language for block in blocks(page))
     for slow in [language == "sh" and page.name != "README.md"]
 ]
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """Runs set the number of threads of the whole process; what comes after gets it back."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

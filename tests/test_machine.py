@@ -170,18 +170,18 @@ from potstill.machine import Machine
 Machine().activate()
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-counts = []
-for _ in range(4):
+new = 0
+for _ in range(20):
     before = faults()
     torch.ones(50 * 2**20, dtype=torch.uint8)
-    counts.append(faults() - before)
-print(counts[0], counts[-1])
+    new += faults() - before > 100
+print(new)
 """
     plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    for environment, again in ((plain, False), ({**plain, "MALLOC_MMAP_THRESHOLD_": "65536"}, True)):
+    as_the_user_said = {**plain, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    # A small object that comes to lie behind a freed tensor may cost one more page of each before the holes fit.
+    for environment, pages in ((plain, range(1, 11)), (as_the_user_said, range(20, 21))):
         told = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-        ).stdout.split()
-        first, last = map(int, told)
-        assert first > 100
-        assert (last > 100) == again
+        ).stdout
+        assert int(told) in pages

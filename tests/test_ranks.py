@@ -120,6 +120,7 @@ def cut(crowd: Crowd, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_bitwise_with_as_many(crowd: Crowd, cut: Path, fast: Path, tmp_path: Path):
     for case in ("norm", "CRD"):
         copy(cut / case, tmp_path / case)

@@ -82,7 +82,9 @@ def assert_eager(tracer: Tracer, net: nn.Module, x: Tensor, taps: list[str], tra
 
 # Torch looks at its own inputs' `.grad` where a graph ends.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-@pytest.mark.parametrize("broken", [False, True], ids=["one graph", "graph break"])
+@pytest.mark.parametrize(
+    "broken", [pytest.param(False, id="one graph", marks=pytest.mark.slow), pytest.param(True, id="graph break")]
+)
 def test_passes_of_every_kind_in_turn_give_eager_values_and_compile_once_each(broken: bool):
     torch.manual_seed(1)
     net, counter = Small(broken=broken), CompileCounterWithBackend("aot_eager")
@@ -108,6 +110,7 @@ def test_passes_of_every_kind_in_turn_give_eager_values_and_compile_once_each(br
         assert last == 8
 
 
+@pytest.mark.slow
 def test_more_arms_than_dynamos_limit_stay_compiled():
     counter = CompileCounterWithBackend("eager")
     run = _compiled(counter)

@@ -51,6 +51,7 @@ def test_cohorts_side_by_side_are_bitwise_those_one_after_the_other(
     assert sorted(begun) == sorted(re.findall(r"^(taught .*): done after \d+ s$", out, re.MULTILINE))
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_parent_that_was_killed_and_the_next_start_goes_on(
     file: str, alone: dict[str, bytes], tmp_path: Path, halts: Halts, monkeypatch: pytest.MonkeyPatch
 ):
@@ -67,6 +68,7 @@ def test_workers_end_with_a_parent_that_was_killed_and_the_next_start_goes_on(
     assert weights(tmp_path / "runs") == alone
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_one_failed_cohort(
     file: str, alone: dict[str, bytes], tmp_path: Path, halts: Halts, capfd: pytest.CaptureFixture[str]
 ):

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +21,6 @@ from potstill.report import write
 from potstill.seeds import fold
 
 from .conftest import command
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """A call sets the number of threads of the whole process; what comes after gets it back."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def copied(source: Path, tmp_path: Path) -> Path:
@@ -175,17 +166,23 @@ def test_modules_that_were_handed_over_have_pictures_and_no_layers(tmp_path: Pat
     assert len(list(tmp_path.glob("runs/*/analysis/pictures.json"))) == 2
 
 
-def test_absent_data_is_one_sentence(trained: Path, tmp_path: Path):
+def test_absent_data_is_one_sentence(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     folder = copied(trained, tmp_path)
     for path in folder.glob("runs/*/run.json"):
         path.write_text(path.read_text().replace('"name": "digits"', '"name": "mnist"'))
     (tmp_path / "empty").mkdir()
     nowhere = {"POTSTILL_DATA": str(tmp_path / "empty"), "http_proxy": "http://127.0.0.1:9"}
     nowhere |= {"https_proxy": "http://127.0.0.1:9", "no_proxy": ""}
-    done = command("analyze", "runs", cwd=folder, **nowhere)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("potstill: MNIST is not in ")
-    assert done.stderr.count("\n") == 1
+    for name, value in nowhere.items():
+        monkeypatch.setenv(name, value)
+    capsys.readouterr()
+    assert main(["analyze", str(folder / "runs")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("potstill: MNIST is not in ")
+    assert err.count("\n") == 1
 
 
 def test_mistakes_get_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -195,13 +192,13 @@ def test_mistakes_get_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "nowhere does not exist; name a sweep file" in capsys.readouterr().err
 
 
-def test_a_tuning_has_no_students_to_look_at(tmp_path: Path):
+def test_a_tuning_has_no_students_to_look_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     trial = {"number": 0, "status": "pruned", "values": {}, "accuracy": None, "epochs": [], "runs": []}
     study = {"arm": "x", "seeds": [0], "ranges": [], "start": {}, "trials": [trial], "importances": {}}
     study |= {"command": "potstill tune x", "ready": None}
     record.write_json(tmp_path / "x.tune.json", {"format": record.FORMAT, "recipe": "x", "studies": [study]})
-    done = command("analyze", "x.tune.json", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
-        "potstill: There is no finished student to look at; name a sweep or a folder that has one.\n"
+    assert main(["analyze", str(tmp_path / "x.tune.json")]) == 2
+    assert capsys.readouterr() == (
+        "",
+        "potstill: There is no finished student to look at; name a sweep or a folder that has one.\n",
     )

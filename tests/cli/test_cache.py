@@ -19,6 +19,7 @@ def asked(place: Path) -> int:
     return sum("asking" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_recipe_without_augmentation_is_filled_in_one_turn(place: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["cache", "mine.py:taught", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")

@@ -8,6 +8,7 @@ import pytest
 
 from potstill.cli import main
 
+from .conftest import MINE
 from .screen import refused
 
 POTSTILL = [sys.executable, "-m", "potstill.cli"]
@@ -24,7 +25,7 @@ def test_a_reader_that_leaves_early_is_no_mistake():
 
 def test_a_folder_where_a_file_should_be_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     runs = tmp_path / "runs"
-    assert main(["run", "digits:quickstart", "--seed", "0", "--epochs", "1", "--quiet", "--runs-dir", str(runs)]) == 0
+    assert main(["run", f"{MINE}:right", "--quiet", "--runs-dir", str(runs)]) == 0
     page = tmp_path / "report" / "report.html"
     page.mkdir(parents=True)
     capsys.readouterr()

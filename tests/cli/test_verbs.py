@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import quick
 
 from potstill import __version__, recipes
 from potstill.cli import main
@@ -162,12 +163,9 @@ def test_the_help_of_every_recipe_explains_every_flag(verb: str, name: str, caps
         assert text.strip() in told
 
 
-HEAVY = ("cifar10:lab5", "cifar100:benchmark", "cifar100:simkd")
-"""Recipes of large networks, of which a plan tries a few steps to tell how long they take."""
-
-
+# The others have larger networks, of which a plan tries a few steps to tell how long they take.
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in HEAVY else name for name in recipes.names()]
+    "name", quick.only(["digits:quickstart", "mnist:hinton", "mnist:hinton_grid", "cifar10:mutual"], recipes.names())
 )
 def test_the_plan_of_every_recipe_is_shown_without_data(name: str, place: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["show", name, "--seeds", "2"]) == 0

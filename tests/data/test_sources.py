@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import quick
 import torch
 
 from potstill.data import Data, content, info, load, names
@@ -46,7 +47,7 @@ PER_CLASS = {
 }
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", quick.only(["digits", "fashion_mnist"], names()))
 def test_a_named_set_is_the_published_one(name):
     if name != "digits":
         need(name)

@@ -95,7 +95,7 @@ def test_the_events_are_the_record(runs_dir: Path):
 @pytest.mark.parametrize(
     "kills",
     [
-        [("step", 3)],  # Before anything was told.
+        pytest.param([("step", 3)], marks=pytest.mark.slow),  # Before anything was told.
         [("epoch", 1)],  # The line is there, its events are not.
         [("step", 9), ("stage", 1), ("epoch", 3)],
         [("step", 17), ("line", 3), ("student", 1), ("result half", 1)],

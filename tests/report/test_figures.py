@@ -160,7 +160,7 @@ def test_names_are_drawn_as_they_are_written(runs: Runs, tmp_path: Path):
             runs.run(
                 name, seed, 0.9 + place / 1000 + seed / 9999, terms=("$x^2$", "_own"), parameters=1000 * (place + 1)
             )
-    page = write([runs.sweep()], tmp_path / "out", figures=tmp_path / "figures").read_text()
+    page = write([runs.sweep()], tmp_path / "out").read_text()
     drawings = {name: re.findall(r"<text[^>]*>([^<]*)</text>", text) for name, text in re.findall(DRAWING, page, re.S)}
     for drawing in ("g1-seeds", "g1-size", "g1-validation-accuracy", "g1-fidelity-agreement"):
         shown = [html.unescape(text).removeprefix("\u200b") for text in drawings[drawing]]

@@ -2,6 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import quick
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -275,20 +276,25 @@ def test_arms_at_the_margin_are_seldom_called_equivalent_or_beyond_it():
     assert wrongly(sweeps, [3, 4], "better", "worse") < 0.004
 
 
-@pytest.mark.parametrize(("n", "arms"), [(3, 1), (3, 5), (4, 3), (5, 5)])
-@pytest.mark.parametrize("uncertain", [2, 8])
+@pytest.mark.parametrize(
+    ("uncertain", "n", "arms"),
+    quick.only(
+        [(2, 3, 5)],
+        [(uncertain, *case) for uncertain in (2, 8) for case in ((3, 1), (3, 5), (4, 3), (5, 5))],
+    ),
+)
 def test_of_equal_arms_few_are_called_different_on_a_split_whose_images_can_be_counted(
-    n: int, arms: int, uncertain: int
+    uncertain: int, n: int, arms: int
 ):
     # Every network is right on 320 of 360 images, and on each of some others with the chance of a coin.
-    right = 320 + np.random.default_rng(n).binomial(uncertain, 0.5, size=(2000, arms + 1, n))
+    right = 320 + np.random.default_rng(n).binomial(uncertain, 0.5, size=(1000, arms + 1, n))
     sweeps = ((right[:, 1:] - right[:, :1]) / 360).tolist()
 
     def share(image: float) -> float:
         called = [[found.word for found in verdicts(sweep, resolution=image) if found] for sweep in sweeps]
         return sum("better" in words or "worse" in words for words in called) / len(sweeps)
 
-    assert share(1 / 360) < limit(0.05, 2000)
+    assert share(1 / 360) < limit(0.05)
     if (n, arms, uncertain) == (3, 5, 2):
         assert share(0.0) > 0.12
 

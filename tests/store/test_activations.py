@@ -35,7 +35,7 @@ def forwards(folder: Path) -> float:
     return result["forwards_per_step"]
 
 
-@pytest.mark.parametrize("method", FEATURES)
+@pytest.mark.parametrize("method", [pytest.param(m, marks=pytest.mark.slow) if m == "crd" else m for m in FEATURES])
 def test_a_second_sweep_with_a_feature_method_makes_no_pass(method: str, tmp_path: Path, made: list[Live]):
     first = [featured(methods=[method], seed=seed, **BATCH) for seed in (0, 1)]
     for run in first:

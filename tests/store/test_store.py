@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import quick
 import tiny
 from stores import BATCH, CONVOLUTIONAL, ROOM, featured, shifted, soft
 from torch import Tensor, nn
@@ -59,8 +60,10 @@ SHOWN: dict[str, Callable[[], list[Run]]] = {
     "two": lambda: [soft(**BATCH), soft("other", terms=(methods.DKD(),), **BATCH)],
 }
 
+QUICK = ["maps and vectors", "maps in company", "drawn classes of pairs", "endless, some views"]
 
-@pytest.mark.parametrize("case", SHOWN)
+
+@pytest.mark.parametrize("case", quick.only(QUICK, SHOWN))
 def test_no_bit_depends_on_what_a_store_holds(case: str, tmp_path: Path, made: list[Live]):
     runs = SHOWN[case]()
     without = [tiny.told(folder) for folder in tiny.train_in(tmp_path / "without", runs)]

@@ -168,6 +168,7 @@ def started(words: Sequence[str]) -> Generator["subprocess.Popen[str]", None, No
             process.kill()
 
 
+@pytest.mark.slow
 def test_a_kill_loses_no_finished_trial_and_the_one_under_way_goes_on_from_its_checkpoint(
     file: str, tmp_path: Path, halts: Halts, go: int, monkeypatch: pytest.MonkeyPatch
 ):
@@ -192,6 +193,7 @@ def test_a_kill_loses_no_finished_trial_and_the_one_under_way_goes_on_from_its_c
     assert not [path for path in (runs / ".tune").iterdir() if len(path.name) == 32]  # Nobody is at work any more.
 
 
+@pytest.mark.slow
 def test_two_processes_work_on_one_study_at_the_same_time(
     file: str, tmp_path: Path, halts: Halts, go: int, capsys: pytest.CaptureFixture[str]
 ):
