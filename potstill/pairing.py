@@ -23,6 +23,7 @@ from potstill.methods import (
     ICKD,
     KD,
     MGD,
+    MLKD,
     NKD,
     NST,
     OFA,
@@ -157,6 +158,7 @@ class Pairing:
         beta = published.DKD_BETA.get(pair, 8.0)
         # On standardized logits only 2 and 8 were used.
         other = DKD(weight=9.0, beta=2.0 if beta == 2 else 8.0, temperature=2.0, standardize=True)
+        standardized = MLKD(weight=9.0, temperatures=(2.0, 2.0, 3.0, 5.0, 6.0), standardize=True)
         return {
             "kd": (few, KD(weight=0.9)),
             "kd+ls": (few, KD(weight=weight, temperature=temperature, standardize=True)),
@@ -170,6 +172,8 @@ class Pairing:
             "wttm": (labels, WTTM()),
             "wttm+crd": (labels, WTTM(), CRD()),
             "rld": (labels, RLD()),
+            "mlkd": (Labels(weight=0.2), MLKD()),
+            "mlkd+ls": (Labels(weight=0.2), standardized),
         }
 
     def _stages(self) -> Terms:

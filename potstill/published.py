@@ -1,9 +1,10 @@
 """What others published on CIFAR-100: test accuracies by teacher and student, and the weights that belong to them.
 
 Accuracies are in percent, as printed, and mostly means over runs. Those that RepDistiller printed were read after the
-last epoch; those of DKD, CTKD and RLD, of standardized logits, and of SRRL, SemCKD and SimKD in the best epoch on the
-test set, which is a quarter to half a percent above the last. Feature methods learn from labels beside their own term,
-SRRL and SemCKD from soft targets of weight 1 too, SimKD from neither. What is known at second hand only is not here.
+last epoch; those of DKD, CTKD, RLD and MLKD, of standardized logits, and of SRRL, SemCKD and SimKD in the best epoch on
+the test set, which is a quarter to half a percent above the last. Feature methods learn from labels beside their own
+term, SRRL and SemCKD from soft targets of weight 1 too, SimKD from neither. What is known at second hand only is not
+here.
 """
 
 from types import MappingProxyType
@@ -46,6 +47,8 @@ _SAME_FAMILY_ROWS: dict[str, tuple[float | None, ...]] = {
     "kd+ls": (76.11, 74.37, 71.43, 71.48, 74.17, 76.62, 74.36),
     "dkd+ls": (76.39, 74.89, 72.32, 71.85, 74.29, 77.01, 74.81),
     "rld": (None, None, 72.00, None, 74.02, 76.64, 74.93),
+    "mlkd": (76.63, 75.35, 72.19, 71.89, 74.11, 77.08, 75.18),
+    "mlkd+ls": (76.95, 75.56, 72.33, 72.27, 74.32, 78.28, 75.22),
 }
 
 _OTHER_FAMILY: tuple[Pair, ...] = (
@@ -78,6 +81,8 @@ _OTHER_FAMILY_ROWS: dict[str, tuple[float | None, ...]] = {
     "wttm+crd": (70.30, 70.84, 75.30, 75.82, 77.04, 76.86),
     "kd+ls": (68.61, 69.02, None, None, 75.56, None),
     "dkd+ls": (69.98, 70.45, None, None, 77.37, None),
+    "mlkd": (70.57, 71.04, None, None, 78.44, None),
+    "mlkd+ls": (70.94, 71.19, None, None, 78.76, None),
 }
 
 _STANDARDIZED: tuple[Pair, ...] = (
@@ -91,6 +96,8 @@ _STANDARDIZED_ROWS: dict[str, tuple[float | None, ...]] = {
     "kd+ls": (75.26, 77.92, 77.11, 69.23),
     "dkd": (75.70, 78.46, 75.56, 69.28),
     "dkd+ls": (76.19, 78.95, 76.75, 70.01),
+    "mlkd": (76.52, 79.26, 77.33, 70.78),
+    "mlkd+ls": (77.53, 79.66, 77.68, 71.61),
 }
 
 _BESIDE_KD: tuple[Pair, ...] = (
@@ -208,6 +215,27 @@ CLASS_MAPS = MappingProxyType[Pair, ClassMaps](
     }
 )
 """What CAT-KD compares; for other pairs as for resnet32x4 and resnet8x4."""
+
+
+class Schedule(NamedTuple):
+    """How long a student learns, and its learning rate at the start."""
+
+    epochs: int = 480
+    learning_rate: float = 0.025
+
+
+MULTI_LEVEL = MappingProxyType[Pair, Schedule](
+    {
+        ("vgg13", "vgg8"): Schedule(learning_rate=0.01),
+        ("vgg13", "mobilenet_v2"): Schedule(learning_rate=0.01),
+        ("resnet50", "mobilenet_v2"): Schedule(learning_rate=0.01),
+        ("wrn_40_2", "mobilenet_v2"): Schedule(learning_rate=0.005),
+        ("wrn_40_2", "shufflenet_v1"): Schedule(learning_rate=0.01),
+        ("resnet32x4", "shufflenet_v1"): Schedule(960, 0.01),
+        ("resnet32x4", "shufflenet_v2"): Schedule(960, 0.01),
+    }
+)
+"""The schedule of MLKD, which falls after epochs 150, 180 and 210 all the same; 480 epochs from 0.025 for others."""
 
 
 def accuracy(method: str, teacher: str, student: str) -> float | None:

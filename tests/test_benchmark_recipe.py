@@ -125,7 +125,7 @@ def test_an_initialisation_and_a_reused_classifier_run_through(tmp_path: Path):
 def test_all_is_every_method_but_those_that_cannot_compare_the_pair():
     whole = [each.name for each in benchmark("all").arms]
     assert whole[:2] == ["labels", "kd"]
-    assert len(whole) == len(set(whole)) == 37
+    assert len(whole) == len(set(whole)) == 39
     unlike = [each.name for each in benchmark("all", "wrn_40_2", "wrn_40_1").arms]
     assert set(whole) - set(unlike) == {"fsp"}
     linear = [each.name for each in benchmark("all", "mobilenet_v2", "resnet20").arms]
@@ -161,6 +161,26 @@ def test_the_recipe_is_that_of_the_field():
     short = recipes.find("cifar100:benchmark")(teacher_epochs=24)
     assert short.teachers[0].run.stages[0].schedule == MultiStep(milestones=(15, 18, 21), gamma=0.1)
     assert short.arms[0].run.epochs == 240
+
+
+@pytest.mark.parametrize(
+    ("pair", "epochs", "rate"),
+    [
+        (("resnet32x4", "resnet8x4"), 480, 0.025),
+        (("vgg13", "vgg8"), 480, 0.01),
+        (("resnet32x4", "shufflenet_v2"), 960, 0.01),
+        (("wrn_40_2", "mobilenet_v2"), 480, 0.005),
+    ],
+)
+def test_two_views_are_learned_from_for_longer(pair: tuple[str, str], epochs: int, rate: float):
+    for each in (arm("mlkd", *pair), arm("mlkd+ls", *pair)):
+        (stage,) = each.run.stages
+        assert each.run.data.companion == "view"
+        assert (each.run.epochs, stage.optimizer.learning_rate) == (epochs, rate)
+        assert stage.schedule == MultiStep(milestones=(150, 180, 210), gamma=0.1)
+    _, levels = arm("mlkd+ls", *pair).run.stages[0].terms
+    assert encode(levels)["temperatures"] == [2.0, 2.0, 3.0, 5.0, 6.0]
+    assert all(each.run.data.companion is None for each in benchmark("kd", *pair).arms)
 
 
 def test_runs_are_shared_by_the_sweeps_of_one_pair():

@@ -28,12 +28,14 @@ def benchmark(
     a momentum of 0.9 and a weight decay of 0.0005, batches of 64, 240 epochs with a tenth of the rate after 150, 180
     and 210, crops and flips. There are no validation images: every training image teaches, and the test split is read
     after the last epoch, where some of the published numbers are those of the best one, up to half a percent higher.
-    An initialisation, where a method has one (ab, factor, fsp), adds 30 epochs.
+    An initialisation, where a method has one (ab, factor, fsp), adds 30 epochs. MLKD takes two views of each image, of
+    the same crops and flips where its authors have RandAugment for the second, and 480 or 960 epochs.
 
     Args:
-        method: One of kd, kd+ls, ctkd, dkd, dkd+ls, nkd, wsld, dist, ttm, wttm, wttm+crd, ofa, rld, hint (FitNets),
-            attention, nst, vid, ab, factor, fsp, ofd, review, simkd, srrl, semckd, catkd, mgd, afd, ickd, similarity,
-            correlation, cckernel, rkd, pkt, crd, crd+kd; or all, for an arm of each. +ls: on standardized logits.
+        method: One of kd, kd+ls, ctkd, dkd, dkd+ls, nkd, wsld, dist, ttm, wttm, wttm+crd, ofa, rld, mlkd, mlkd+ls, hint
+            (FitNets), attention, nst, vid, ab, factor, fsp, ofd, review, simkd, srrl, semckd, catkd, mgd, afd, ickd,
+            similarity, correlation, cckernel, rkd, pkt, crd, crd+kd; or all, for an arm of each. +ls: on standardized
+            logits.
         teacher: A network of the own zoo, trained first, at a learning rate of 0.05.
         student: A network of the own zoo; MobileNets and ShuffleNets learn at 0.01, all others at 0.05.
         teacher_epochs: Length of the teacher's training.
@@ -50,6 +52,9 @@ def benchmark(
     def arm(name: str, expected: float | None, *objective: Term) -> Arm:
         network = _network(student, pairing.reused if name == "simkd" else None)
         stages = [_stage(240, rate, *objective)]
+        if name.startswith("mlkd"):
+            longer = published.MULTI_LEVEL.get((teacher, student), published.Schedule())
+            stages = [replace(_stage(240, longer.learning_rate, *objective), epochs=longer.epochs)]
         if name in first:
             stages.insert(0, _initial(first[name], rate))
         label = f"benchmark-{teacher}-{student}-{name.replace('+', '-')}"
@@ -170,10 +175,11 @@ def _run(name: str, network: Network, *stages: Stage, teacher: Teacher | None = 
     from potstill.data import CropFlip, Data
     from potstill.run import Run
 
+    companion = next((term.companion for stage in stages for term in stage.terms if term.companion), None)
     return Run(
         name=f"cifar100-{name}",
         student=network,
-        data=Data(name="cifar100", augment=CropFlip()),
+        data=Data(name="cifar100", augment=CropFlip(), companion=companion),
         stages=stages,
         teacher=teacher,
         batch_size=64,
