@@ -16,6 +16,7 @@ from potstill.data import classes_of, shape_of
 from potstill.display import Display
 from potstill.errors import UserError
 from potstill.machine import LATER, Choices, Machine
+from potstill.memory import divided, need, room
 from potstill.models import summarize
 from potstill.ranks import SMALLEST
 from potstill.rehearsal import architecture, rehearse, untrained
@@ -41,7 +42,8 @@ def execute(
         choices: What the user asks of the machine.
         conditions: Where runs are written, and the like.
         display: What shows how far they are.
-        jobs: Processes side by side; None takes as many as there are cores where one thread serves a cohort.
+        jobs: Processes side by side; None takes as many as there are cores, and memory for, where one thread serves a
+            cohort.
 
     Returns:
         What failed; everything that does not hang on it was finished all the same.
@@ -57,7 +59,11 @@ def execute(
         ready, orphans = _parted(unfinished(level, conditions.runs_dir), lost)
         failures += orphans
         groups = group(ready, lambda run: machine_for(run, choices, conditions.runs_dir))
-        failures += _train_all(groups, conditions, display, jobs)
+        parts = divided(groups)
+        if len(parts) > len(groups):
+            several = "A cohort is" if len(groups) == 1 else f"{len(groups)} cohorts are"
+            display.line(f"{several} trained as {len(parts)}, one after another, for the memory that is free.")
+        failures += _train_all(parts, conditions, display, jobs)
         lost |= {fingerprint(run): "was not trained" for failure in failures for run in failure.runs}
         lost |= {fingerprint(run): "diverged" for run in diverged(level, conditions.runs_dir)}
     return failures
@@ -170,10 +176,15 @@ def _train_all(groups: Sequence[Group], conditions: Conditions, display: Display
     alone = [g for g in narrow if here or not _can_share(g)]
     beside = [g for g in narrow if g not in alone]
     failures = [failure for g in alone if (failure := _train_here(g, conditions, display))]
-    reasons = train_beside(beside, conditions, display, jobs or os.cpu_count() or 1) if beside else []
+    reasons = train_beside(beside, conditions, display, jobs or _abreast(beside)) if beside else []
     reasons += train_beside(wide, conditions, display, 1) if wide else []
     lost = zip([*beside, *wide], reasons, strict=True)
     return failures + [Failure(g.runs, f"{_told(g)}: {reason}") for g, reason in lost if reason is not None]
+
+
+def _abreast(groups: Sequence[Group]) -> int:
+    """How many of these cohorts can train side by side: as many as there are cores, and as go into the memory."""
+    return max(min(os.cpu_count() or 1, room("cpu") // max(map(need, groups))), 1)
 
 
 def _told(group: Group) -> str:

@@ -82,10 +82,10 @@ class Learner:
         with self._machine.autocast():
             losses, logits = self.objective(batch, teacher, progress, turn)
         total = weighted_sum(losses, self.stage.terms, progress)
-        self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         ranks.average(self._apart())
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)  # While others of a cohort step, nobody needs it.
         return {key: loss.detach() for key, loss in losses.items()}, total.detach(), logits.detach()
 
     @torch.no_grad()

@@ -87,7 +87,11 @@ class Machine:
 
     def autocast(self) -> AbstractContextManager[object]:
         """The region of one forward pass: weights cast inside it are cast once, so it must not span a step."""
-        return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+        return self.autocast_on(self.device)
+
+    def autocast_on(self, device: str) -> AbstractContextManager[object]:
+        """The same with the tensors of another device."""
+        return torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,16 +45,41 @@ def rehearse(runs: Iterable[Run]) -> None:
     """
     sources: dict[str, Source | None] = {}
     for run in runs:
-        taught = json.dumps([content(run.data), _teacher_spec(run.teacher), run.fold])
-        key = json.dumps([taught, _student_spec(run), [encode(stage) for stage in run.stages], run.batch_size])
-        if key not in _fitting:
-            resident = _stand_in(run.data)
+        if (key := key_of(run)) not in _fitting:
+            taught = _taught(run)
             if taught not in sources:
-                with torch.random.fork_rng(devices=[]):
-                    machine = replace(_MACHINE, fold=run.fold)
-                    sources[taught] = opened(run.teacher, Surroundings(None, resident, machine, None))
-            Training(run, Path(), resident, sources[taught], _MACHINE, steps_per_epoch=1)  # It refuses what is unfit.
+                sources[taught] = _source(run)
+            _entered(run, sources[taught])  # It refuses what is unfit.
             _fitting.add(key)
+
+
+def rehearsed(run: Run) -> Training:
+    """A run in its first stage, with untrained networks on the CPU and black images.
+
+    Raises:
+        UserError: what `rehearse` raises.
+    """
+    return _entered(run, _source(run))
+
+
+def key_of(run: Run) -> str:
+    """What decides how a rehearsal goes, as a text: everything but the seed and the images."""
+    stages = [encode(stage) for stage in run.stages]
+    return json.dumps([encode(run.data), _taught(run), _student_spec(run), stages, run.batch_size])
+
+
+def _taught(run: Run) -> str:
+    return json.dumps([content(run.data), _teacher_spec(run.teacher), run.fold])
+
+
+def _source(run: Run) -> Source | None:
+    with torch.random.fork_rng(devices=[]):
+        machine = replace(_MACHINE, fold=run.fold)
+        return opened(run.teacher, Surroundings(None, _stand_in(run.data), machine, None))
+
+
+def _entered(run: Run, source: Source | None) -> Training:
+    return Training(run, Path(), _stand_in(run.data), source, _MACHINE, steps_per_epoch=1)
 
 
 def _student_spec(run: Run) -> list[Any]:

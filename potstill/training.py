@@ -69,6 +69,16 @@ class Training:
             self._rehearse()
         self._enter(0)
 
+    @property
+    def learner(self) -> Learner:
+        """The present stage."""
+        return self._learner
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        return self._resident.shape
+
     # What the cohort asks.
 
     @property

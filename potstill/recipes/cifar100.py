@@ -10,6 +10,8 @@ from potstill import published
 from potstill.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from potstill.models import Network, ReusedHead
     from potstill.pairing import First, Pairing
     from potstill.run import Run
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from potstill.sweep import Arm, Sweep
     from potstill.teacher import Teacher
     from potstill.term import Term
+    from potstill.types import Companion
 
 
 def benchmark(
@@ -175,15 +178,23 @@ def _run(name: str, network: Network, *stages: Stage, teacher: Teacher | None = 
     from potstill.data import CropFlip, Data
     from potstill.run import Run
 
-    companion = next((term.companion for stage in stages for term in stage.terms if term.companion), None)
     return Run(
         name=f"cifar100-{name}",
         student=network,
-        data=Data(name="cifar100", augment=CropFlip(), companion=companion),
+        data=Data(name="cifar100", augment=CropFlip(), companion=_companion(stages)),
         stages=stages,
         teacher=teacher,
         batch_size=64,
     )
+
+
+def _companion(stages: Iterable[Stage]) -> Companion | None:
+    """What must come along with each image for the terms of these stages."""
+    for stage in stages:
+        for term in stage.terms:
+            if term.companion is not None:
+                return term.companion
+    return None
 
 
 def _pairing(teacher: str, student: str) -> Pairing:

@@ -186,4 +186,4 @@ def size_of(text: str) -> int:
 def told_size(size: int) -> str:
     """Bytes as a person reads them."""
     unit, factor = next(((u, f) for u, f in reversed(_UNITS.items()) if size >= f), ("KiB", 2**10))
-    return f"{size / factor:.3g} {unit}"
+    return f"{size / factor:{'.0f' if size >= 100 * factor else '.3g'}} {unit}"

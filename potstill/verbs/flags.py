@@ -30,7 +30,8 @@ class Flags:
         devices: Processes that share the batches of a cohort, each on a GPU of its own or on the CPU; "auto" is one, or
             as many as train the run already.
         compile: Whether networks are compiled; "auto" does on CUDA.
-        jobs: Cohorts trained side by side, or "auto": as many as cores where one thread serves a cohort.
+        jobs: Cohorts trained side by side, or "auto": as many as there are cores, and memory for, where one
+            thread serves a cohort.
         teacher_at_least: Refuse a teacher of lower accuracy, a fraction.
         store: Disk space for what teachers say, kept for later runs: of all stores in the folder of runs together, and
             at most half of what is free; or "off".

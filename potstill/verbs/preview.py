@@ -10,9 +10,11 @@ from potstill.cohort import is_finished
 from potstill.data import Data, info, shape_of
 from potstill.execution import check, machine_for, size
 from potstill.machine import Choices, Machine
+from potstill.memory import divided, need
 from potstill.record import folder_of
 from potstill.rehearsal import architecture, untrained
 from potstill.run import Run, fingerprint
+from potstill.store.storage import told_size
 from potstill.sweep import Sweep, group, in_order
 
 TRIED_STEPS = 5
@@ -38,7 +40,7 @@ def describe(recipe: str, sweep: Sweep, choices: Choices, runs_dir: Path) -> str
     total = 0.0
     tried: dict[tuple[str, int, Machine], float] = {}
     for level in levels:
-        for cohort in group(level, lambda run: machine_for(run, choices, runs_dir)):
+        for cohort in divided(group(level, lambda run: machine_for(run, choices, runs_dir))):
             seed = cohort.runs[0].seed
             due = [run for run in cohort.runs if not is_finished(folder_of(runs_dir, run.name, fingerprint(run)))]
             seconds = sum(_seconds(run, cohort.machine, tried) for run in due)
@@ -46,7 +48,8 @@ def describe(recipe: str, sweep: Sweep, choices: Choices, runs_dir: Path) -> str
             names = ", ".join(run.name for run in cohort.runs[:4]) + (" …" if len(cohort.runs) > 4 else "")
             state = f"about {_time(seconds)}" if due else "finished"
             size_and_seed = f"cohort of {len(cohort.runs)}, seed {seed}"
-            lines.append(f"{size_and_seed} ({names}): {state}; {_machine(cohort.machine)}")
+            taken = told_size(need(cohort))
+            lines.append(f"{size_and_seed} ({names}): {state}; {_machine(cohort.machine)}, {taken}")
     lines += [
         "",
         f"{_count(len(runs), 'run')} in {runs_dir}; about {_time(total)} in all if nothing runs side by side.",

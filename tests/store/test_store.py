@@ -265,7 +265,9 @@ def test_turns_that_do_not_fit_the_memory_are_asked_again_with_the_same_bits(
 
 def test_sizes_are_read_and_told():
     assert [size_of(text) for text in ("off", "10GiB", "1.5 MiB", "512KiB")] == [0, 10 * 2**30, 3 * 2**19, 2**19]
-    assert [told_size(size) for size in (0, 1536, 3 * 2**19, 10 * 2**30)] == ["0 KiB", "1.5 KiB", "1.5 MiB", "10 GiB"]
+    assert [told_size(size) for size in (0, 1536, 3 * 2**19, 1020 * 2**20, 10 * 2**30)] == [
+        *("0 KiB", "1.5 KiB", "1.5 MiB", "1020 MiB", "10 GiB")
+    ]
     for wrong in ("10", "10GB", "-1GiB", "much", "GiB"):
         with pytest.raises(UserError) as told:
             size_of(wrong)
