@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import memory, pixels, startup, steps
+from benchmarks import filling, memory, pixels, reaching, startup, steps
 from benchmarks.machine import conditions, slug
 from benchmarks.table import Table
 from potstill.record import read_json, write_json
@@ -12,6 +12,8 @@ from potstill.record import read_json, write_json
 MEASUREMENTS: dict[str, Callable[..., Table]] = {
     "startup": startup.measure,
     **steps.MEASUREMENTS,
+    "store": filling.measure,
+    "seconds": reaching.measure,
     "pixels": pixels.measure,
     "memory": memory.measure,
 }

@@ -16,6 +16,7 @@ from potstill.optim import Optimizer
 from potstill.run import Run
 from potstill.source import Source
 from potstill.stage import Stage
+from potstill.store.storage import Storage
 from potstill.teacher import Given, Surroundings, opened
 from potstill.term import Term
 
@@ -86,15 +87,15 @@ class Bench:
         size = summarize(build(pair.student), pair.shape, pair.student.name)["mult_adds"]
         self.machine: Machine = choices.resolve(size)
         self.machine.activate()
-        self.network = _lived_in(pair)
-        self._data = _images(pair)
+        self.network = lived_in(pair)
+        self._data = images_of(pair)
         self.resident = load(self._data, self.machine.device)
         self.draw = Draw(self.resident, self._data, seed=0, batch_size=BATCH_SIZE)
 
-    def source(self, *, fold: bool = True) -> Source:
-        """The teacher at work, without a store."""
+    def source(self, *, fold: bool = True, storage: Storage | None = None) -> Source:
+        """The teacher at work, without a store unless one is given."""
         machine = replace(self.machine, fold=fold)
-        around = Surroundings(None, self.resident, machine, self.draw.walk)
+        around = Surroundings(None, self.resident, machine, self.draw.walk, storage)
         source = opened(Given(Network.given(self.network, self.pair.teacher.classes)), around)
         assert source is not None
         return source
@@ -125,7 +126,7 @@ class Bench:
         return f"{BATCH_SIZE} images of {shape}, {choice.device}, {choice.precision}, threads: {choice.threads}"
 
 
-def _images(pair: Pair) -> Data:
+def images_of(pair: Pair) -> Data:
     """Noise, in the bytes of which images are made."""
     generator = np.random.default_rng(0)
     classes = pair.student.classes
@@ -139,7 +140,7 @@ def _images(pair: Pair) -> Data:
 
 
 @torch.no_grad()
-def _lived_in(pair: Pair) -> nn.Module:
+def lived_in(pair: Pair) -> nn.Module:
     """The teacher, its batch norms set by what they see, so that no activation grows from layer to layer."""
     torch.manual_seed(0)
     network = build(pair.teacher)

@@ -5,15 +5,17 @@ Every alternative is an epoch of 500 images: drawn, augmented and learned from j
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from itertools import count
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks import peers
 from benchmarks.claims import of_steps
 from benchmarks.pairs import BATCH_SIZE, CIFAR, DIGITS, IMAGES, LABELS, SOFT, Bench, Pair
-from benchmarks.peers import peer_style
+from benchmarks.peers import beside
 from benchmarks.rounds import in_turn
 from benchmarks.table import Table
 from potstill.learner import Learner
@@ -64,9 +66,10 @@ def measure(pair: Pair, repetitions: int = REPETITIONS, choices: Choices | None 
         "kd, answers kept": _kept(bench),
         **{f"cohort of {size}": _taught(bench, size) for size in COHORTS},
     }
-    if pair.peer_steps:
-        ways["peer-style loop"] = peer_style(bench)
-    rows = in_turn(ways, repetitions)
+    with ExitStack() as stack:
+        if pair.peer_steps:
+            ways["peer-style loop"] = stack.enter_context(beside(peers.steps, pair, bench.machine.device, BATCH_SIZE))
+        rows = in_turn(ways, repetitions)
     claims = of_steps({row.name: row for row in rows}, judged=pair == CIFAR["resnet32x4"])
     return Table(f"Training {pair.name}: {bench.told()}", "images/s", rows, claims)
 

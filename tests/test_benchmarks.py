@@ -1,5 +1,6 @@
 """The measuring itself: order, statistics, and what is written down. No figure of a real machine is asserted."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import memory, pairs, peers, pixels, steps
+from benchmarks import filling, memory, pairs, pixels, reaching, steps
 from benchmarks.__main__ import add, main
 from benchmarks.claims import claim
 from benchmarks.machine import conditions, slug
@@ -61,8 +62,7 @@ def tiny_pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
     threads = torch.get_num_threads()
     for module in (pairs, steps):
         monkeypatch.setattr(module, "IMAGES", 70)
-    monkeypatch.setattr(pairs, "BATCH_SIZE", 32)
-    monkeypatch.setattr(peers, "BATCH_SIZE", 32)
+        monkeypatch.setattr(module, "BATCH_SIZE", 32)
     yield replace(pairs.DIGITS, teacher=_conv(8), student=_conv(4), shape=(3, 8, 8), peer_steps=1)
     torch.set_num_threads(threads)
 
@@ -85,6 +85,23 @@ def test_a_step_is_measured_against_its_ceiling_and_a_peer(tiny_pair: Pair) -> N
     assert isinstance(told, list)
     assert [claim["least"] for claim in told][:3] == [0.95, 0.95, 0.9]
     assert "labels / constant batch: " in table.text()
+
+
+def test_a_store_is_measured_as_it_is_filled_and_read(tiny_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "IMAGES", 70)
+    table = filling.measure(repetitions=2, pair=tiny_pair)
+    assert [row.name for row in table.rows] == ["asked", "asked and stored", "read by another run"]
+    assert all(value > 0 for row in table.rows for value in row.values)
+    assert re.search(r"; (4\d|5\d|6\d) bytes an image and view$", table.title)
+
+
+@pytest.mark.slow
+def test_every_way_arrives_at_an_accuracy() -> None:
+    table = reaching.measure(repetitions=1, target=0.3)
+    assert [row.name.rpartition(", ")[2] for row in table.rows] == [
+        *("labels", "teacher live", "answers kept", "peer-style loop")
+    ]
+    assert all(value > 0 for row in table.rows for value in row.values)
 
 
 def test_a_claim_holds_or_is_within_its_interval_or_does_not() -> None:

@@ -174,7 +174,11 @@ def test_the_plan_of_every_recipe_is_shown_without_data(name: str, place: Path, 
     assert re.fullmatch(rf"{name}: \d+ arms?, seeds (\d+)…(\d+)", first)
     for column in ("arm", "student", "parameters", "mult-adds", "epochs", "steps", "terms"):
         assert column in head.split()
-    assert re.search(r"^cohort of \d+, seed \d+ \(.*\): about .*; cpu, (fp32|bf16), \d+ threads?, [\d.]+ [KMG]iB$", told, re.MULTILINE)
+    assert re.search(
+        r"^cohort of \d+, seed \d+ \(.*\): about .*; cpu, (fp32|bf16), \d+ threads?, [\d.]+ [KMG]iB$",
+        told,
+        re.MULTILINE,
+    )
     assert re.search(r"^\d+ runs in runs; about .* in all if nothing runs side by side\.$", told, re.MULTILINE)
     assert not (place / "runs").exists()
     assert not list((place / "empty").iterdir())
