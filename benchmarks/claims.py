@@ -90,19 +90,32 @@ def of_steps(rows: dict[str, Row], judged: bool) -> tuple[Claim, ...]:
     """
     ceiling, plain, teacher = rows["constant batch"], rows["labels"], rows["teacher alone"]
     live, kept, cohort = rows["kd, teacher live"], rows["kd, answers kept"], rows["cohort of 8"]
-    found = [
+    return (
         claim("labels / constant batch", _over, (plain, ceiling), 0.95),
         claim("kd kept / labels", _over, (kept, plain), 0.95),
         claim("kd live · (1/labels + 1/teacher)", _added, (live, plain, teacher), 0.9),
         claim("cohort of 8 · (8/labels + 1/teacher)", _cohort, (cohort, plain, teacher), 1 / 1.05),
-    ]
-    if (peer := rows.get("peer-style loop")) is not None:
-        bounds = _bounds() if judged else (None, None)
-        found += [
-            claim("kd live / peer-style loop", _over, (live, peer), bounds[0]),
-            claim("kd kept / peer-style loop", _over, (kept, peer), bounds[1]),
-        ]
-    return tuple(found)
+        *against_peers(rows, judged),
+    )
+
+
+def against_peers(rows: dict[str, Row], judged: bool, how: str = "") -> tuple[Claim, ...]:
+    """What soft targets gain over the peer-style loop, where it was measured.
+
+    Args:
+        rows: By name.
+        judged: Whether the gains have bounds.
+        how: What the names of the rows of soft targets end with.
+    """
+    peer = rows.get("peer-style loop")
+    if peer is None:
+        return ()
+    live, kept = rows[f"kd, teacher live{how}"], rows[f"kd, answers kept{how}"]
+    bounds = _bounds() if judged else (None, None)
+    return (
+        claim(f"kd live{how} / peer-style loop", _over, (live, peer), bounds[0]),
+        claim(f"kd kept{how} / peer-style loop", _over, (kept, peer), bounds[1]),
+    )
 
 
 def _bounds() -> tuple[float | None, float | None]:

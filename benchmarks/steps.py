@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import peers
-from benchmarks.claims import of_steps
+from benchmarks.claims import against_peers, of_steps
 from benchmarks.pairs import BATCH_SIZE, CIFAR, DIGITS, IMAGES, LABELS, SOFT, Bench, Pair
 from benchmarks.peers import beside
-from benchmarks.rounds import in_turn
+from benchmarks.rounds import Row, in_turn
 from benchmarks.table import Table
 from potstill.learner import Learner
 from potstill.machine import Choices, Machine
@@ -30,6 +30,7 @@ from potstill.taps import Tracer, trace
 REPETITIONS = 7
 COHORTS = (1, 4, 8)
 KEPT_TURNS = 2
+COMPILED = ", compiled"
 FAMILIES = (
     "kd",
     "dkd",
@@ -66,10 +67,7 @@ def measure(pair: Pair, repetitions: int = REPETITIONS, choices: Choices | None 
         "kd, answers kept": _kept(bench),
         **{f"cohort of {size}": _taught(bench, size) for size in COHORTS},
     }
-    with ExitStack() as stack:
-        if pair.peer_steps:
-            ways["peer-style loop"] = stack.enter_context(beside(peers.steps, pair, bench.machine.device, BATCH_SIZE))
-        rows = in_turn(ways, repetitions)
+    rows = _beside_peers(ways, pair, bench, repetitions)
     claims = of_steps({row.name: row for row in rows}, judged=pair == CIFAR["resnet32x4"])
     return Table(f"Training {pair.name}: {bench.told()}", "images/s", rows, claims)
 
@@ -94,21 +92,29 @@ def compiled(pair: Pair, repetitions: int = REPETITIONS) -> Table:
     benches = {how: Bench(pair, Choices(compile=how)) for how in ("off", "on")}
     ways: dict[str, Measure] = {}
     for how, bench in benches.items():
-        mark = ", compiled" if how == "on" else ""
+        mark = COMPILED if how == "on" else ""
         ways[f"labels{mark}"] = _epochs(bench, [bench.learner(bench.run(*LABELS), None)], None)
         ways[f"teacher alone{mark}"] = _teacher(bench, bench.source(), BATCH_SIZE)
         ways[f"kd, teacher live{mark}"] = _taught(bench, 1)
+        ways[f"kd, answers kept{mark}"] = _kept(bench)
     seconds: dict[str, float] = {}
     for name, way in ways.items():
         started = time.perf_counter()
         way()
         seconds[name] = time.perf_counter() - started
-    spent = ", ".join(f"{seconds[f'{name}, compiled']:.0f} s for {name}" for name in ("labels", "teacher alone"))
-    return Table(
-        f"torch.compile, {pair.name}: {benches['off'].told()}; the first epoch took {spent}",
-        "images/s",
-        in_turn(ways, repetitions),
-    )
+    spent = ", ".join(f"{seconds[f'{name}{COMPILED}']:.0f} s for {name}" for name in ("labels", "teacher alone"))
+    rows = _beside_peers(ways, pair, benches["off"], repetitions)
+    claims = against_peers({row.name: row for row in rows}, judged=pair == CIFAR["resnet32x4"], how=COMPILED)
+    title = f"torch.compile, {pair.name}: {benches['off'].told()}; the first epoch took {spent}"
+    return Table(title, "images/s", rows, claims)
+
+
+def _beside_peers(ways: dict[str, Measure], pair: Pair, bench: Bench, repetitions: int) -> tuple[Row, ...]:
+    """All of them in turn, and a peer-style loop where anybody would train such a pair so."""
+    with ExitStack() as stack:
+        if pair.peer_steps:
+            ways["peer-style loop"] = stack.enter_context(beside(peers.steps, pair, bench.machine.device, BATCH_SIZE))
+        return in_turn(ways, repetitions)
 
 
 def _rate(bench: Bench, work: Callable[[], object]) -> float:

@@ -96,6 +96,16 @@ def test_a_store_is_measured_as_it_is_filled_and_read(tiny_pair: Pair, monkeypat
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Of the compiler's own.
+def test_compiled_networks_are_measured_beside_the_others(tiny_pair: Pair) -> None:
+    table = steps.compiled(tiny_pair, repetitions=1)
+    plain = ["labels", "teacher alone", "kd, teacher live", "kd, answers kept"]
+    assert [row.name for row in table.rows] == [*plain, *(f"{name}, compiled" for name in plain), "peer-style loop"]
+    assert [claim.verdict for claim in table.claims] == ["told only"] * 2
+    assert re.search(r"the first epoch took \d+ s for labels, \d+ s for teacher alone$", table.title)
+
+
+@pytest.mark.slow
 def test_every_way_arrives_at_an_accuracy() -> None:
     table = reaching.measure(repetitions=1, target=0.3)
     assert [row.name.rpartition(", ")[2] for row in table.rows] == [

@@ -162,6 +162,7 @@ def test_a_compiled_pass_refuses_the_lies_an_eager_one_does(tap: str, words: str
         assert str(told.value).startswith(words)
 
 
+@pytest.mark.slow
 def test_torchvision_and_timm_networks_compile_with_taps():
     torch.manual_seed(1)
     resnet = torchvision.models.resnet18(num_classes=10)

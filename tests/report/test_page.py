@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import quick
 from scipy import stats
 
 from potstill.report import write
@@ -243,7 +242,8 @@ def test_runs_with_nothing_but_the_needed(runs: Runs, tmp_path: Path):
     assert "not recorded" in text
 
 
-@pytest.mark.parametrize("groups", quick.only([1], [1, 20]))
+@pytest.mark.slow
+@pytest.mark.parametrize("groups", [1, 20])
 def test_five_hundred_runs_take_seconds(runs: Runs, tmp_path: Path, groups: int):
     for group in range(groups):
         for arm in range(100 // groups):
