@@ -1,26 +1,23 @@
-"""One run under way: its stages, its learner, and what it writes into its folder."""
+"""One run under way: its stages, its learner, and where it stands."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-import safetensors.numpy
 from torch import Tensor, nn
 
-from potstill import checkpoint, evaluate, ranks, record
+from potstill import checkpoint, evaluate, ranks
 from potstill.accounts import costs, summary
-from potstill.codec import encode
 from potstill.company import Company
 from potstill.data import Resident
 from potstill.evaluate import Judged
 from potstill.learner import Learner
-from potstill.live.outlet import Start, settings
-from potstill.live.outlets import Kind, Outlets
-from potstill.machine import Machine, describe, differences
-from potstill.run import Run, fingerprint
+from potstill.live.outlets import Kind
+from potstill.logbook import Logbook
+from potstill.machine import Machine, describe
+from potstill.run import Run
 from potstill.source import Source
 from potstill.types import Batch, Trace
 
@@ -122,8 +119,7 @@ class Training:
             "validation": validation,
         }
         if ranks.leads():
-            self.at.metrics_length = record.append_line(self.folder / "metrics.jsonl", line)
-            self._live.epoch(line)
+            self.at.metrics_length = self._logbook.line(line)
         self._keep_best(validation)
         stopped = validation is not None and self._patience_is_out(validation)
         self._learner.begin_epoch()
@@ -185,7 +181,7 @@ class Training:
             self.at.best_accuracy, self.at.best_epoch = validation["accuracy"], self.at.epoch
             self._best = {name: value.detach().clone() for name, value in self._company.student.state_dict().items()}
 
-    # The folder.
+    # Beginning and end.
 
     def open(
         self,
@@ -204,34 +200,17 @@ class Training:
         """
         self._teacher_accuracy = teacher_accuracy
         if ranks.leads():
-            self._begin(environment)
-            start = Start(self.folder, self.run.name, settings(encode(self.run)), self.at.epoch)
-            self._live = Outlets(outlets, start, record.read_lines(self.folder / "metrics.jsonl"), say)
-        else:
-            self._continue()
+            self._logbook = Logbook(self.folder, self.run)
+        self._continue()
+        if ranks.leads():
+            now = {**describe(self._machine), **environment}
+            self._logbook.open(self.at.step, self.at.metrics_length, now, self._summary)
+            self._logbook.tell(outlets, self.at.epoch, say)
         if self.at.step != (step := ranks.agreed(self.at.step)):
             raise RuntimeError(f"this process found {self.folder} at step {self.at.step}, the first one at step {step}")
 
-    def _begin(self, environment: Mapping[str, Any]) -> None:
-        record.make_folder(self.folder)
-        for half_written in self.folder.glob("*.tmp"):
-            half_written.unlink()
-        now: record.Json = {**describe(self._machine), **environment}
-        before = record.read_json(self.folder / "env.json")
-        self._continue()
-        record.cut(self.folder / "metrics.jsonl", self.at.metrics_length)
-        if before is None or not self.at.step:
-            specification = {"fingerprint": fingerprint(self.run), "name": self.run.name, "run": encode(self.run)}
-            versions = {"format": record.FORMAT, "version": now["versions"]["potstill"]}
-            record.write_json(self.folder / "run.json", {**versions, **specification})
-            described = summary(self.run, self._company.student, self._source, self._resident.shape)
-            record.write_json(self.folder / "summary.json", described)
-            before = cast(record.Json, {**now, "resumed": []})
-            record.write_json(self.folder / "env.json", before)
-        elif unlike := differences(before, now):
-            before["resumed"].append({"step": self.at.step, "differences": unlike})
-            record.write_json(self.folder / "env.json", before)
-        self._bitwise = not before["resumed"]
+    def _summary(self) -> Mapping[str, Any]:
+        return summary(self.run, self._company.student, self._source, self._resident.shape)
 
     def _continue(self) -> None:
         loaded = checkpoint.read(self.folder / "checkpoint.safetensors")
@@ -255,22 +234,12 @@ class Training:
         if self._best and not peer:
             best = evaluate.accuracy(self._company.predict(peer, test, self._best), test.labels)
         if ranks.leads():
-            self._ship(peer, logits, best is not None)
+            self._logbook.ship(self._company.network(peer).state_dict(), self._best if best is not None else None)
+            self._logbook.predict(logits, test.labels, self._resident.classes, self.at.epoch)
         last = measured["test_accuracy"]
         gap = None if best is None or last is None else best - last
         found = {**measured, "best_validation_test_accuracy": best, "best_last_gap": gap}
         self._close("finished", None, found, peer if self._company.has_peers else None)
-
-    def _ship(self, peer: int, logits: Tensor, with_best: bool) -> None:
-        """Write weights and predictions."""
-        if with_best:
-            checkpoint.write(self.folder / "best.safetensors", self._best)
-        checkpoint.write(self.folder / "student.safetensors", self._company.network(peer).state_dict())
-        labels = self._resident.test.labels
-        predictions = {"logits": logits.cpu().numpy().astype(np.float16), "labels": labels.cpu().numpy()}
-        record.write_bytes(self.folder / "predictions.safetensors", safetensors.numpy.save(predictions))
-        answers = logits.argmax(1).cpu().numpy()
-        self._live.tested(answers, predictions["labels"], self._resident.classes, self.at.epoch)
 
     def _diverge(self, what: str) -> None:
         names = ("test_accuracy", "test_nll", "ece", "agreement", "kl_to_teacher")
@@ -281,7 +250,7 @@ class Training:
         self.done = True
         if not ranks.leads():
             return
-        student = (record.read_json(self.folder / "summary.json") or {})["student"]
+        student = self._logbook.student
         result = {
             "status": status,
             "reason": reason,
@@ -298,8 +267,6 @@ class Training:
             "teacher": self.run.teacher.identity() if self.run.teacher and self.run.teacher.outside else None,
             "teacher_accuracy": self._teacher_accuracy,
             "peer": peer,
-            "bitwise": self._bitwise,
+            "bitwise": self._logbook.bitwise,
         }
-        self._live.end(result)
-        record.write_json(self.folder / "result.json", result)
-        (self.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+        self._logbook.close(result)
