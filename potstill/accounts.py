@@ -38,7 +38,7 @@ def costs(run: Run, epochs: int, source: Source | None, parameters: int) -> dict
         source: The outside teacher at work.
         parameters: Of what ships.
     """
-    views = 1 if run.data.companion is None else 2
+    views = run.images_per_step // run.batch_size
     turns = max(epochs, 1) * (2 if run.data.companion == "view" else 1)
     terms = [term for stage in run.stages for term in stage.terms]
     passes, backwards = 1.0, 1

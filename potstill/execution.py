@@ -110,11 +110,10 @@ def _check_shared(run: Run, devices: int) -> None:
             "handed to others; name a network as package.module:callable and a data set by its name, or leave "
             "--devices out."
         )
-    images = run.batch_size * (1 if run.data.companion is None else 2)
-    if images < SMALLEST * devices:
+    if run.images_per_step < SMALLEST * devices:
         raise UserError(
-            f"--devices is {devices}, but a batch of {run.name!r} has {images} images, and each device takes at least "
-            f"{SMALLEST}; ask for fewer devices, or larger batches."
+            f"--devices is {devices}, but a batch of {run.name!r} has {run.images_per_step} images, and each device "
+            f"takes at least {SMALLEST}; ask for fewer devices, or larger batches."
         )
 
 

@@ -119,7 +119,7 @@ def _measured(run: Run, machine: Machine) -> Footprint:
     held = [*learner.objective.parameters(), *learner.objective.buffers(), *_remembered(learner)]
     if run.data.validation:  # The weights of the best epoch.
         held += learner.objective.student.state_dict().values()
-    images = run.batch_size * (1 if run.data.companion is None else 2) / machine.devices
+    images = run.images_per_step / machine.devices
     return Footprint(_bytes(held), _bytes(moving) + round(few + (images - 2) * an_image))
 
 

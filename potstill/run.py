@@ -33,7 +33,7 @@ class Run:
         data: What it learns from.
         stages: One after the other.
         teacher: Who teaches; None for learning from labels alone.
-        batch_size: Images per step.
+        batch_size: Images drawn for a step.
         seed: Of everything random but the views (see `Data.sharing`) and the validation split.
         precision: "auto", "fp32" or "bf16" (see `potstill.machine`).
         deterministic: Whether only deterministic kernels may run, which matters on CUDA.
@@ -99,6 +99,11 @@ class Run:
     def epochs(self) -> int:
         """Length of all stages together, unless one stops early."""
         return sum(stage.epochs for stage in self.stages)
+
+    @property
+    def images_per_step(self) -> int:
+        """What the student sees in a step: the batch, and with companions one more image for each."""
+        return self.batch_size * (1 if self.data.companion is None else 2)
 
     def build(self, teacher: nn.Module | None) -> nn.Module:
         """The student with the weights it begins with.

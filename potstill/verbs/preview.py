@@ -87,8 +87,7 @@ def _step(run: Run, machine: Machine) -> float:
     """Seconds of one step of the student alone."""
     machine.activate()
     student = machine.place(untrained(run)).train()
-    images = run.batch_size * (1 if run.data.companion is None else 2)
-    inputs = torch.zeros(-(-images // machine.devices), *shape_of(run.data), device=machine.device)
+    inputs = torch.zeros(-(-run.images_per_step // machine.devices), *shape_of(run.data), device=machine.device)
     started = 0.0
     for step in range(TRIED_STEPS + 1):
         if step == 1:  # The first one warms up.

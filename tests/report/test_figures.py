@@ -8,11 +8,12 @@ import pytest
 from scipy import stats
 
 from potstill.report import write
-from potstill.report.curves import Curve, _window, apart
+from potstill.report.curves import apart
 from potstill.report.interval import interval
 from potstill.report.load import gather
 from potstill.report.plate import marks
 from potstill.report.rows import Row, rows
+from potstill.report.series import Curve, later_range
 from potstill.report.settings import response
 from potstill.report.size import front, short, sizes
 from potstill.report.style import PAGE
@@ -126,12 +127,12 @@ def test_an_arm_has_one_mark_in_all_figures(runs: Runs, tmp_path: Path):
 
 def test_early_epochs_lie_outside_where_they_would_press_the_later_ones_together():
     early = np.concatenate([np.full(4, 0.1), np.linspace(0.7, 0.8, 16)])
-    window = _window([Curve(1, early)], 100)
+    window = later_range([Curve(1, early)], 100)
     assert window is not None
     assert 69 < window[0] < 71
     assert 80 < window[1] < 81
-    assert _window([Curve(1, np.linspace(0.6, 0.8, 20))], 100) is None
-    assert _window([], 100) is None
+    assert later_range([Curve(1, np.linspace(0.6, 0.8, 20))], 100) is None
+    assert later_range([], 100) is None
 
 
 def test_losses_have_a_drawing_per_stage_and_a_colour_per_term(runs: Runs, tmp_path: Path):
