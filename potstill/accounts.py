@@ -3,27 +3,19 @@
 from typing import Any
 
 import torch
-from torch import nn
 
-from potstill.models import build, summarize
+from potstill.architecture import size, size_of_teacher
+from potstill.models import build
 from potstill.run import Run
 from potstill.source import Source
 
 
-def summary(run: Run, student: nn.Module, source: Source | None, shape: tuple[int, int, int]) -> dict[str, Any]:
-    """The student's layers, and its teacher's where that is one network.
-
-    Args:
-        run: The run.
-        student: What ships.
-        source: The outside teacher at work.
-        shape: (C, H, W) of an image.
-    """
-    named = () if run.teacher is None else run.teacher.networks
+def summary(run: Run, source: Source | None) -> dict[str, Any]:
+    """The student's layers, and its teacher's where that is one network; `source` is the outside teacher at work."""
     teacher: dict[str, Any] | None = None
-    if source is not None and source.network is not None and len(named) == 1:
-        teacher = summarize(source.network, shape, named[0].name)
-    return {"student": summarize(student, shape, run.student.name), "teacher": teacher}
+    if source is not None and source.network is not None and run.teacher and len(run.teacher.networks) == 1:
+        teacher = size_of_teacher(run, source.network)
+    return {"student": size(run), "teacher": teacher}
 
 
 def costs(run: Run, epochs: int, source: Source | None, parameters: int) -> dict[str, Any]:

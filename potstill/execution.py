@@ -5,21 +5,20 @@ import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from potstill import record
+from potstill.architecture import size
 from potstill.cohort import Conditions, train
 from potstill.crew import train_beside
-from potstill.data import classes_of, shape_of
+from potstill.data import classes_of
 from potstill.display import Display
 from potstill.errors import UserError
 from potstill.machine import LATER, Choices, Machine
 from potstill.memory import divided, need, room
-from potstill.models import summarize
 from potstill.ranks import SMALLEST
-from potstill.rehearsal import architecture, rehearse, untrained
+from potstill.rehearsal import rehearse
 from potstill.run import Run, fingerprint
 from potstill.sweep import Group, diverged, group, in_order, needed_by, unfinished
 
@@ -155,17 +154,6 @@ def machine_for(run: Run, choices: Choices, runs_dir: Path) -> Machine:
         return replace(wanted, fold=bool(before["fold"]))  # Which no user chooses.
     kept = Machine(**{key: before.get(key, value) for key, value in asdict(wanted).items()})
     return kept if wanted.device != "cuda" or kept.devices <= torch.cuda.device_count() else wanted
-
-
-_sizes: dict[str, dict[str, Any]] = {}
-
-
-def size(run: Run) -> dict[str, Any]:
-    """`models.summarize` of a run's student as it will ship, taken once for all runs that have it."""
-    key = architecture(run)
-    if key not in _sizes:
-        _sizes[key] = summarize(untrained(run), shape_of(run.data), run.student.name)
-    return _sizes[key]
 
 
 def _train_all(groups: Sequence[Group], conditions: Conditions, display: Display, jobs: int | None) -> list[Failure]:

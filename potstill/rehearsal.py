@@ -1,38 +1,23 @@
-"""A run before anything is trained: the student that it begins with, and whether its stages fit."""
+"""Whether the stages of a run fit, before anything is trained."""
 
 import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
 
+from potstill.architecture import of_student, of_teacher
 from potstill.codec import encode
 from potstill.data import Data, Resident, Split, classes_of, content, info, shape_of
 from potstill.machine import Machine
-from potstill.run import ResultOf, Run, result_of
+from potstill.run import Run
 from potstill.source import Source
-from potstill.teacher import Surroundings, Teacher, opened
+from potstill.teacher import Surroundings, opened
 from potstill.training import Training
 
 _MACHINE = Machine()
 _fitting: set[str] = set()  # What was rehearsed in this process: a command asks more than once.
-
-
-def untrained(run: Run) -> nn.Module:
-    """The student of a run as it will ship, on the CPU, with the weights that it begins with.
-
-    Raises:
-        UserError: the student cannot be built, or cannot take over its teacher's classifier.
-    """
-    return result_of(run).load(None)
-
-
-def architecture(run: Run) -> str:
-    """What decides the layers of `untrained`, as a text."""
-    return json.dumps(_student_spec(run))
 
 
 def rehearse(runs: Iterable[Run]) -> None:
@@ -65,11 +50,11 @@ def rehearsed(run: Run) -> Training:
 def key_of(run: Run) -> str:
     """What decides how a rehearsal goes, as a text: everything but the seed and the images."""
     stages = [encode(stage) for stage in run.stages]
-    return json.dumps([encode(run.data), _taught(run), _student_spec(run), stages, run.batch_size])
+    return json.dumps([encode(run.data), _taught(run), of_student(run), stages, run.batch_size])
 
 
 def _taught(run: Run) -> str:
-    return json.dumps([content(run.data), _teacher_spec(run.teacher), run.fold])
+    return json.dumps([content(run.data), of_teacher(run.teacher), run.fold])
 
 
 def _source(run: Run) -> Source | None:
@@ -80,16 +65,6 @@ def _source(run: Run) -> Source | None:
 
 def _entered(run: Run, source: Source | None) -> Training:
     return Training(run, Path(), _stand_in(run.data), source, _MACHINE, steps_per_epoch=1)
-
-
-def _student_spec(run: Run) -> list[Any]:
-    return [encode(run.student), shape_of(run.data), _teacher_spec(run.teacher) if run.student.reused else None]
-
-
-def _teacher_spec(teacher: Teacher | None) -> Any:
-    if isinstance(teacher, ResultOf):  # Not how it is trained.
-        return [_student_spec(teacher.run), encode(teacher)["reading"] if teacher.reading else None]
-    return None if teacher is None else encode(teacher)
 
 
 def _stand_in(data: Data) -> Resident:

@@ -210,7 +210,7 @@ class Training:
             raise RuntimeError(f"this process found {self.folder} at step {self.at.step}, the first one at step {step}")
 
     def _summary(self) -> Mapping[str, Any]:
-        return summary(self.run, self._company.student, self._source, self._resident.shape)
+        return summary(self.run, self._source)
 
     def _continue(self) -> None:
         loaded = checkpoint.read(self.folder / "checkpoint.safetensors")

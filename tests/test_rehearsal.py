@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from potstill import record
+from potstill.architecture import of_student, untrained
 from potstill.data import Data
 from potstill.display import Silent
 from potstill.errors import UserError
@@ -19,7 +20,7 @@ from potstill.execution import check, execute
 from potstill.machine import Choices
 from potstill.methods import CRD, KD, Hint, Labels
 from potstill.models import Network, ReusedHead
-from potstill.rehearsal import architecture, rehearse, untrained
+from potstill.rehearsal import rehearse
 from potstill.run import Run, fingerprint, result_of
 from potstill.stage import Stage
 from potstill.teacher import Given
@@ -152,9 +153,9 @@ def test_a_student_is_described_by_what_it_is_made_of():
     run = taught(stage(KD()))
     reused = replace(run, student=replace(run.student, reused=ReusedHead()))
     other = result_of(replace(TEACHER, student=replace(TEACHER.student, options={"width": 6})))
-    assert architecture(run) == architecture(replace(run, seed=3, teacher=other))
-    assert architecture(reused) == architecture(replace(reused, teacher=result_of(replace(TEACHER, seed=3))))
-    assert len({architecture(run), architecture(reused), architecture(replace(reused, teacher=other))}) == 3
+    assert of_student(run) == of_student(replace(run, seed=3, teacher=other))
+    assert of_student(reused) == of_student(replace(reused, teacher=result_of(replace(TEACHER, seed=3))))
+    assert len({of_student(run), of_student(reused), of_student(replace(reused, teacher=other))}) == 3
     widths = [
         untrained(each).get_parameter("fc.weight").shape[1] for each in (run, reused, replace(reused, teacher=other))
     ]

@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 from potstill import record
+from potstill.architecture import size
 from potstill.checkpoint import read_weights
 from potstill.connect import Identity, Projector
 from potstill.data import load
 from potstill.display import Silent
 from potstill.errors import UserError
-from potstill.execution import execute, machine_for, size
+from potstill.execution import execute, machine_for
 from potstill.machine import BIG_ENOUGH_FOR_THREADS, Choices
 from potstill.methods import KD, Labels, SimKD
 from potstill.models import Network, ReusedHead, aliases, build

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
+from potstill.architecture import of_student, size, untrained
 from potstill.cohort import is_finished
 from potstill.data import Data, info, shape_of
-from potstill.execution import check, machine_for, size
+from potstill.execution import check, machine_for
 from potstill.machine import Choices, Machine
 from potstill.memory import divided, need
 from potstill.record import folder_of
-from potstill.rehearsal import architecture, untrained
 from potstill.run import Run, fingerprint
 from potstill.store.storage import told_size
 from potstill.sweep import Sweep, group, in_order
@@ -77,7 +77,7 @@ def _steps(run: Run) -> int:
 
 def _seconds(run: Run, machine: Machine, tried: dict[tuple[str, int, Machine], float]) -> float:
     """An estimate from a few steps on zeros; the teacher's pass and evaluation are not in it."""
-    key = (architecture(run), run.batch_size, machine)
+    key = (of_student(run), run.batch_size, machine)
     if key not in tried:
         tried[key] = _step(run, machine)
     return tried[key] * _steps(run)
