@@ -1,4 +1,4 @@
-"""What it brings to take convolutions of maps of a few pixels as matrix products (`potstill.pixels`)."""
+"""What it brings to take convolutions of small maps in ways of our own (`potstill.pixels`, `potstill.narrow`)."""
 
 import time
 from functools import partial
@@ -8,39 +8,40 @@ from torch import nn
 
 from benchmarks.rounds import in_turn
 from benchmarks.table import Table
+from potstill import narrow, pixels
 from potstill.machine import Choices, Machine
 from potstill.models import Network, build
-from potstill.pixels import quicken
 
 REPETITIONS = 7
 BATCH_SIZE = 128
 STEPS = 3
+NETWORKS = ("torchvision:resnet18", "plain_conv", "resnet8x4")
+WAYS = {"as they are": None, "products": pixels.Conv2d, "products, side by side": narrow.Conv2d}
 
 
-def measure(repetitions: int = REPETITIONS, names: tuple[str, ...] = ("resnet18", "resnet34")) -> Table:
-    """Images per second of a training step of torchvision's ResNets on 32 × 32 pixels, on the CPU.
+def measure(repetitions: int = REPETITIONS, names: tuple[str, ...] = NETWORKS) -> Table:
+    """Images per second of a training step of networks on 32 × 32 pixels, on the CPU.
 
-    Their last two stages have maps of 2 × 2 and 1 × 1 pixels there.
+    The last two stages of torchvision's have maps of 2 × 2 and 1 × 1 pixels there, the one before them of 4 × 4; those
+    of the others are 4 or 8 wide in the end.
     """
     machine = Choices(device="cpu").resolve(mult_adds=10**9)
     machine.activate()
     ways = {
-        f"{name}, {how}": partial(_rate, _student(name, quick=quick), machine)
-        for name in names
-        for how, quick in (("convolutions", False), ("products", True))
+        f"{name}, {way}": partial(_rate, _student(name, kind), machine) for name in names for way, kind in WAYS.items()
     }
     title = (
-        f"A training step of torchvision's ResNets: {BATCH_SIZE} images of 3 × 32 × 32, cpu, {machine.precision}, "
-        f"threads: {machine.threads}"
+        f"A training step by how convolutions of small maps are taken: {BATCH_SIZE} images of 3 × 32 × 32, cpu, "
+        f"{machine.precision}, threads: {machine.threads}"
     )
     return Table(title, "images/s", in_turn(ways, repetitions))
 
 
-def _student(name: str, *, quick: bool) -> nn.Module:
+def _student(name: str, kind: type[pixels.Conv2d] | None) -> nn.Module:
     torch.manual_seed(0)
-    network = build(Network(f"torchvision:{name}", 10)).to(memory_format=torch.channels_last)
-    if quick:
-        quicken(network)
+    network = build(Network(name, 10)).to(memory_format=torch.channels_last)
+    if kind is not None:
+        pixels.quicken(network, kind)
     return network.train()
 
 

@@ -28,8 +28,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from potstill import narrow, pixels
 from potstill.errors import UserError
-from potstill.pixels import quicken
 
 Precision = Literal["auto", "fp32", "bf16"]
 Switch = Literal["auto", "on", "off"]
@@ -79,7 +79,8 @@ class Machine:
         """Move a network to the device, in the memory layout and with the kernels that are fastest there."""
         network.to(self.device)
         if self.device == "cpu":
-            quicken(network)
+            tiles = self.precision == "bf16" and "amx_bf16" in cpu_flags()
+            pixels.quicken(network, narrow.Conv2d if tiles else pixels.Conv2d)
         for parameter in network.parameters():
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -22,20 +22,28 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C, H, W) to (N, O, h, w), as of the parent."""
-        plain = self.groups == 1 and self.padding_mode == "zeros" and not isinstance(self.padding, str)
-        if not plain or input.dim() != 4 or input.shape[2] * input.shape[3] > MOST:
+        if not (self.is_plain(input) and self.is_small(input)):
             return super().forward(input)
         geometry = (tuple(input.shape[2:]), self.kernel_size, self.stride, self.padding, self.dilation)
         (height, width), seen = _seen(*cast("tuple[Pair, Pair, Pair, Pair, Pair]", geometry))
         output = _product(input, self.weight, seen).view(len(input), height, width, -1).permute(0, 3, 1, 2)
         return output if self.bias is None else output + self.bias.to(output.dtype).view(-1, 1, 1)
 
+    def is_plain(self, input: Tensor) -> bool:
+        """Whether every output channel sees every input channel, over a border of zeros."""
+        zeros = self.padding_mode == "zeros" and not isinstance(self.padding, str)
+        return self.groups == 1 and zeros and input.dim() == 4
 
-def quicken(network: nn.Module) -> None:
-    """Let every plain convolution of a network take small maps so; its weights and all else stay as they are."""
+    def is_small(self, input: Tensor) -> bool:
+        """Whether the maps have a few pixels only."""
+        return input.shape[-2] * input.shape[-1] <= MOST
+
+
+def quicken(network: nn.Module, kind: type[Conv2d] = Conv2d) -> None:
+    """Make every convolution of a network one of this kind; its weights and all else stay as they are."""
     for module in network.modules():
-        if type(module) is nn.Conv2d:
-            module.__class__ = Conv2d
+        if type(module) is nn.Conv2d or isinstance(module, Conv2d):
+            module.__class__ = kind
 
 
 def _product(input: Tensor, weight: Tensor, seen: Tensor) -> Tensor:

@@ -132,14 +132,14 @@ def test_an_interval_is_of_rounds_that_were_measured_together() -> None:
     assert (found.value, found.interval) == (2.0, (2.0, 2.0))
 
 
-def test_small_maps_are_measured_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_maps_are_measured_in_all_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pixels, "BATCH_SIZE", 2)
     threads = torch.get_num_threads()
     try:
         table = pixels.measure(repetitions=1, names=("resnet18",))
     finally:
         torch.set_num_threads(threads)
-    assert [row.name for row in table.rows] == ["resnet18, convolutions", "resnet18, products"]
+    assert [row.name for row in table.rows] == [f"resnet18, {way}" for way in pixels.WAYS]
     assert all(value > 0 for row in table.rows for value in row.values)
 
 
