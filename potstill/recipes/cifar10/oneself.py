@@ -15,17 +15,20 @@ if TYPE_CHECKING:
     from potstill.types import Companion
 
 EPOCHS = 50
-FIRST_GENERATION = 100
-"""Seed of the generations that teach: another one than every student's."""
+TEACHER_SEED = 100
+"""Of the generations that teach: another one than every student's."""
 
 
-def self() -> Sweep:
+def self(teacher_epochs: int = 50) -> Sweep:
     """Self-distillation: what does a network learn without anybody else?
 
     A student of plain convolutions (298,000 parameters) learns from labels, smoothed labels and a made-up teacher; from
     an earlier generation of itself, by answers and by relations, and from two of them; from what it said an epoch ago,
     from the average of its weights, from its own deepest layer; from another view of each image and from a classmate of
     it, beside labels alone on the same pairs. A tenth of the training images is for validation.
+
+    Args:
+        teacher_epochs: Length of the training of each generation that teaches.
     """
     from potstill.methods import BYOT, CSKD, DDGSD, KD, PSKD, RKD, TFKD, Labels
     from potstill.models import Network
@@ -35,15 +38,25 @@ def self() -> Sweep:
 
     network = Network("plain_conv", classes=10)
 
-    def run(label: str, *terms: Term, teacher: Teacher | None = None, companion: Companion | None = None) -> Run:
+    def run(
+        label: str,
+        *terms: Term,
+        teacher: Teacher | None = None,
+        companion: Companion | None = None,
+        epochs: int = EPOCHS,
+    ) -> Run:
         from potstill.optim import Cosine
 
-        stage = parts.stage(EPOCHS, 0.05, Cosine(), *terms)
+        stage = parts.stage(epochs, 0.05, Cosine(), *terms)
         return parts.run(f"self-{label}", network, stage, teacher=teacher, validation=0.1, companion=companion)
 
     born_again = (Labels(), KD(temperature=1.0))
-    first = replace(run("labels", Labels()), seed=FIRST_GENERATION)
-    second = replace(run("again", *born_again, teacher=result_of(first)), seed=FIRST_GENERATION)
+
+    def generation(label: str, *terms: Term, teacher: Teacher | None = None) -> Run:
+        return replace(run(label, *terms, teacher=teacher, epochs=teacher_epochs), seed=TEACHER_SEED)
+
+    first = generation("labels", Labels())
+    second = generation("again", *born_again, teacher=result_of(first))
 
     def arm(
         name: str, label: str, *terms: Term, teacher: Teacher | None = None, companion: Companion | None = None
