@@ -35,9 +35,8 @@ def costs(run: Run, epochs: int, source: Source | None, parameters: int) -> dict
     terms = [term for stage in run.stages for term in stage.terms]
     passes, backwards = 1.0, 1
     if source is not None and any(term.needs_teacher for term in terms):
-        passes += source.passes_per_view(
-            turns, tuple(dict.fromkeys(tap for term in terms for tap in term.teacher_taps))
-        )
+        taps = tuple(dict.fromkeys(tap for term in terms for tap in term.teacher_taps))
+        passes += source.passes_per_view(turns, taps, logits=any(term.needs_logits for term in terms))
     elif run.teacher is not None and not run.teacher.outside:
         passes += run.teacher.passes_beside
         backwards += len(run.teacher.peers)

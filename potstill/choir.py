@@ -28,18 +28,28 @@ class Choir(Source):
         routed = self._routed(taps)
         return self._joined([part.look(own) for part, own in zip(self.parts, routed, strict=True)])
 
-    def __call__(self, batch: Batch, split: Split, taps: Sequence[str] = (), turns: tuple[int, ...] = (0,)) -> Trace:
+    def __call__(
+        self,
+        batch: Batch,
+        split: Split,
+        taps: Sequence[str] = (),
+        turns: tuple[int, ...] = (0,),
+        *,
+        logits: bool = True,
+    ) -> Trace:
         """Every member's answer."""
         routed = self._routed(taps)
-        return self._joined([part(batch, split, own, turns) for part, own in zip(self.parts, routed, strict=True)])
+        answers = zip(self.parts, routed, strict=True)
+        return self._joined([part(batch, split, own, turns, logits=logits) for part, own in answers])
 
     def answers(self, split: Split, turn: int = 0) -> Tensor:
         """The weighted mean of the members'."""
         return self._mean([part.answers(split, turn) for part in self.parts])
 
-    def passes_per_view(self, turns: int, taps: Sequence[str]) -> float:
+    def passes_per_view(self, turns: int, taps: Sequence[str], *, logits: bool = True) -> float:
         """Those of all members."""
-        return sum(part.passes_per_view(turns, own) for part, own in zip(self.parts, self._routed(taps), strict=True))
+        routed = zip(self.parts, self._routed(taps), strict=True)
+        return sum(part.passes_per_view(turns, own, logits=logits) for part, own in routed)
 
     def networks(self, taps: Sequence[str]) -> list[tuple[Live, tuple[str, ...]]]:
         """The members'."""
@@ -82,17 +92,25 @@ class Misplaced(Source):
         """The right teacher's."""
         return self.parts[0].look(taps)
 
-    def __call__(self, batch: Batch, split: Split, taps: Sequence[str] = (), turns: tuple[int, ...] = (0,)) -> Trace:
+    def __call__(
+        self,
+        batch: Batch,
+        split: Split,
+        taps: Sequence[str] = (),
+        turns: tuple[int, ...] = (0,),
+        *,
+        logits: bool = True,
+    ) -> Trace:
         """What the teacher says of the image before."""
-        return _rolled(self.parts[0](batch, split, taps, turns))
+        return _rolled(self.parts[0](batch, split, taps, turns, logits=logits))
 
     def answers(self, split: Split, turn: int = 0) -> Tensor:
         """The right ones: what agreement is measured against."""
         return self.parts[0].answers(split, turn)
 
-    def passes_per_view(self, turns: int, taps: Sequence[str]) -> float:
+    def passes_per_view(self, turns: int, taps: Sequence[str], *, logits: bool = True) -> float:
         """The right teacher's."""
-        return self.parts[0].passes_per_view(turns, taps)
+        return self.parts[0].passes_per_view(turns, taps, logits=logits)
 
     def networks(self, taps: Sequence[str]) -> list[tuple[Live, tuple[str, ...]]]:
         """The right teacher's."""
@@ -113,7 +131,15 @@ class Even(Source):
             raise UserError(f"The teacher is uniform and has no tap {taps[0]!r}; leave the terms out that need it.")
         return Trace(self._resident.mean.new_zeros(2, self._resident.classes), {})
 
-    def __call__(self, batch: Batch, split: Split, taps: Sequence[str] = (), turns: tuple[int, ...] = (0,)) -> Trace:
+    def __call__(
+        self,
+        batch: Batch,
+        split: Split,
+        taps: Sequence[str] = (),
+        turns: tuple[int, ...] = (0,),
+        *,
+        logits: bool = True,
+    ) -> Trace:
         """Zeros."""
         return Trace(batch.inputs.new_zeros(len(batch.labels), self._resident.classes), {})
 
@@ -122,7 +148,7 @@ class Even(Source):
         count = int(split.index.max()) + 1
         return self._resident.mean.new_zeros(count, self._resident.classes)
 
-    def passes_per_view(self, turns: int, taps: Sequence[str]) -> float:
+    def passes_per_view(self, turns: int, taps: Sequence[str], *, logits: bool = True) -> float:
         """None."""
         return 0.0
 

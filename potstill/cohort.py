@@ -153,7 +153,8 @@ class _Cohort:
         if self._source is None or not any(training.needs_teacher for training in active):
             return None
         taps = dict.fromkeys(tap for training in active for tap in training.teacher_taps)
-        return self._source(batch, split, tuple(taps), turns)
+        logits = any(training.needs_logits for training in active)
+        return self._source(batch, split, tuple(taps), turns, logits=logits)
 
     def _end_epoch(self, active: Sequence[Training]) -> None:
         validation = self._resident.validation

@@ -1,6 +1,7 @@
 """The objective: a student and everything its terms learn, as one module that answers named losses."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,7 @@ class Objective(nn.Module):
 
         Among peers a loss is the sum of every peer's, or that of peer number `turn` alone.
         """
-        traces = [run(batch.inputs, self._taps) for run in self._passes]
+        traces = [_laid_out(run(batch.inputs, self._taps)) for run in self._passes]
         if self.inside is not None:
             teacher = self.inside.answer(batch, self._teacher_taps)
         losses: dict[str, Tensor] = {}
@@ -76,6 +77,30 @@ class Objective(nn.Module):
 
     def _part(self, key: str) -> nn.Module | None:
         return self.learned[key] if key in self.learned else None  # noqa: SIM401  A ModuleDict has no get.
+
+
+def _laid_out(trace: Trace) -> Trace:
+    """The same trace, through whose maps gradients flow back in the layout of the maps."""
+    moving = {tap: value for tap, value in trace.taps.items() if value.requires_grad and value.dim() == 4}
+    laid = {tap: _LaidOut.apply(value) for tap, value in moving.items() if _by_pixel(value)}
+    return Trace(trace.logits, {**trace.taps, **laid}, trace.members)
+
+
+def _by_pixel(maps: Tensor) -> bool:
+    """Whether the channels of a pixel lie side by side in memory."""
+    return maps.is_contiguous(memory_format=torch.channels_last)
+
+
+class _LaidOut(torch.autograd.Function):
+    """Nothing; but a gradient in another layout would make the rest of the way back walk memory in two orders."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor) -> Tensor:
+        return maps.view_as(maps)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0].contiguous(memory_format=torch.channels_last)
 
 
 def taught_by(traces: Sequence[Trace], place: int) -> Trace:

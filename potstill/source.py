@@ -43,7 +43,15 @@ class Source(abc.ABC):
         """
 
     @abc.abstractmethod
-    def __call__(self, batch: Batch, split: Split, taps: Sequence[str] = (), turns: tuple[int, ...] = (0,)) -> Trace:
+    def __call__(
+        self,
+        batch: Batch,
+        split: Split,
+        taps: Sequence[str] = (),
+        turns: tuple[int, ...] = (0,),
+        *,
+        logits: bool = True,
+    ) -> Trace:
         """The trace of a batch drawn from `split`; float32 logits, (N, K).
 
         Args:
@@ -51,6 +59,7 @@ class Source(abc.ABC):
             split: Where from.
             taps: The activations that are asked for.
             turns: How far along their walks the images of each equal part of the batch are (see `Draw.turns`).
+            logits: Whether anybody reads the logits; if not, they may be of another pass than those that are kept.
         """
 
     @abc.abstractmethod
@@ -58,7 +67,7 @@ class Source(abc.ABC):
         """The logits of every image of a split at one turn of its walk, (published images, K), by index."""
 
     @abc.abstractmethod
-    def passes_per_view(self, turns: int, taps: Sequence[str]) -> float:
+    def passes_per_view(self, turns: int, taps: Sequence[str], *, logits: bool = True) -> float:
         """Passes of its networks per view over so many turns, in the mean, where these activations are asked for."""
 
     @abc.abstractmethod
@@ -142,20 +151,29 @@ class Live(Source):
         self._forms |= {tap: Form.of(tap, value) for tap, value in answer.taps.items()}
         return answer if self._reading is None else Trace(self._reading.logits(answer.logits), answer.taps)
 
-    def __call__(self, batch: Batch, split: Split, taps: Sequence[str] = (), turns: tuple[int, ...] = (0,)) -> Trace:
+    def __call__(
+        self,
+        batch: Batch,
+        split: Split,
+        taps: Sequence[str] = (),
+        turns: tuple[int, ...] = (0,),
+        *,
+        logits: bool = True,
+    ) -> Trace:
         """The network's, or what it said before."""
         if split is self._resident.train and not self.turns_are_named:
             self._warn("", split, self._turn, REMEMBERED)
-            answer = self._ask(batch, taps)
-            return Trace(self._read(answer.logits), answer.taps)
-        # Looked up beside taps too: another size of batch may give other bits, and a student's must not hang on
-        # whether a companion asks for taps.
+            return self._seen(batch, taps)
         ahead = [tap for tap in taps if self.ahead(tap, split)]
-        shares = zip(turns, batch.index.chunk(len(turns)), strict=True)
-        parts = [self._found(split, turn, index, ahead, len(turns) - 1) for turn, index in shares]
         live = [tap for tap in taps if tap not in ahead]
         for tap in live:
             self._warn(tap, split, self._forms[tap].size(len(split)), AHEAD)
+        if live and not (ahead or logits):
+            return self._seen(batch, taps)
+        # Looked up beside taps too: another size of batch may give other bits, and a student's must not hang on
+        # whether a companion asks for taps.
+        shares = zip(turns, batch.index.chunk(len(turns)), strict=True)
+        parts = [self._found(split, turn, index, ahead, len(turns) - 1) for turn, index in shares]
         asked: Mapping[str, Tensor] = self._ask(batch, live).taps if live else {}
         told = {tap: asked[tap] if tap in asked else torch.cat([part.taps[tap] for part in parts]) for tap in taps}
         return Trace(torch.cat([part.logits for part in parts]), told)
@@ -192,20 +210,25 @@ class Live(Source):
         """Whether anything that it says of a split is there for later runs."""
         return self._kept.keeps(split)
 
-    def passes_per_view(self, turns: int, taps: Sequence[str]) -> float:
+    def passes_per_view(self, turns: int, taps: Sequence[str], *, logits: bool = True) -> float:
         """1 where it is asked at every step, less where each view is asked about once; with large activations both.
 
         A single view counts nothing, and nothing depends on what a store held before.
         """
-        if not self.turns_are_named:
-            return 1.0
         ahead = [tap for tap in taps if self.ahead(tap, self._resident.train)]
+        if not self.turns_are_named or (taps and not (ahead or logits)):
+            return 1.0
         once = 0.0 if self._resident.augment is None else min(self.views, turns) / turns
         return (len(ahead) < len(taps)) + once * (2 if ahead and self._machine.compile else 1)
 
     def networks(self, taps: Sequence[str]) -> "list[tuple[Live, tuple[str, ...]]]":
         """Itself."""
         return [(self, tuple(taps))]
+
+    def _seen(self, batch: Batch, taps: Sequence[str]) -> Trace:
+        """What it says of this very batch."""
+        answer = self._ask(batch, taps)
+        return Trace(self._read(answer.logits), answer.taps)
 
     def _kind(self, split: Split) -> Kind:
         """What is kept of the logits: of training images perhaps a sample."""

@@ -71,6 +71,8 @@ class Term(abc.ABC):
     """Whether `build` answers parameters to train, with the default options."""
     reads_labels: ClassVar[bool] = False
     """Whether the loss looks at the labels of the batch, beside what `only_right` does."""
+    reads_logits: ClassVar[bool] = True
+    """Whether the loss looks at the teacher's logits, beside what `only_right` does."""
     companion: ClassVar[Companion | None] = None
     """What must come along with each image, in the second half of a batch (see `potstill.data.Data.companion`)."""
     several: ClassVar[bool] = False
@@ -93,6 +95,11 @@ class Term(abc.ABC):
     def needs_teacher(self) -> bool:
         """Whether the loss looks at the teacher's trace."""
         return True
+
+    @property
+    def needs_logits(self) -> bool:
+        """Whether somebody has to know what the teacher's logits are."""
+        return self.needs_teacher and (self.reads_logits or self.only_right)
 
     @property
     def student_taps(self) -> tuple[str, ...]:

@@ -84,6 +84,11 @@ class Training:
         return self._source is not None and any(term.needs_teacher for term in self._learner.stage.terms)
 
     @property
+    def needs_logits(self) -> bool:
+        """Whether it looks at the outside teacher's logits."""
+        return self._source is not None and any(term.needs_logits for term in self._learner.stage.terms)
+
+    @property
     def teacher_taps(self) -> tuple[str, ...]:
         """The teacher's activations that the present stage looks at."""
         return tuple(tap for term in self._learner.stage.terms for tap in term.teacher_taps)

@@ -11,8 +11,8 @@ from torch import nn
 
 from potstill import record
 from potstill.errors import UserError
-from potstill.methods import KD, Hint, Labels, kd_loss, label_loss
-from potstill.objective import loss_of
+from potstill.methods import KD, Attention, Hint, Labels, kd_loss, label_loss
+from potstill.objective import Objective, loss_of
 from potstill.stage import Stage
 from potstill.types import Batch, Trace
 
@@ -91,3 +91,29 @@ def test_a_run_counts_what_its_teacher_gets_right(tmp_path: Path):
 
     # The untrained student knows nothing, so that every image costs about the same.
     assert told(only_right=True) == pytest.approx(0.75 * told(only_right=False), rel=0.1)
+
+
+@pytest.mark.parametrize("memory", [torch.channels_last, torch.contiguous_format], ids=["by pixel", "by channel"])
+def test_gradients_of_taps_come_back_in_the_layout_of_the_taps(memory: torch.memory_format):
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 5 * 5, 3))
+    network.to(memory_format=memory)
+    images = torch.randn(4, 3, 5, 5).contiguous(memory_format=memory)
+    batch = BATCH._replace(inputs=images)
+    theirs = Trace(torch.zeros(4, 3), {"1": torch.rand(4, 4, 5, 5)})
+    term = Attention(student=("1",), teacher=("1",))
+    seen: list[torch.Tensor] = []
+
+    def one_tap(inputs: torch.Tensor, taps: tuple[str, ...]) -> Trace:
+        maps = network[:2](inputs)
+        maps.register_hook(seen.append)
+        return Trace(network[2:](maps), {"1": maps})
+
+    objective = Objective(network, nn.ModuleDict(), [term], one_tap)
+    losses, _ = objective(batch, theirs, START)
+    losses["attention"].backward()
+    (found,) = seen
+    assert found.is_contiguous(memory_format=memory)
+    maps = network[:2](images).detach().requires_grad_()
+    (wanted,) = torch.autograd.grad(term.loss(batch, Trace(images, {"1": maps}), theirs, None, START), maps)
+    assert torch.equal(found, wanted)

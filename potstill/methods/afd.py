@@ -96,6 +96,7 @@ class AFD(Term):
 
     knowledge: ClassVar[Knowledge] = "feature"
     citation: ClassVar[str] = "Ji, Heo, Park 2021, arXiv:2102.02973"
+    reads_logits: ClassVar[bool] = False
     learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -62,6 +62,7 @@ class Attention(Term):
 
     knowledge: ClassVar[Knowledge] = "feature"
     citation: ClassVar[str] = "Zagoruyko, Komodakis 2017, arXiv:1612.03928"
+    reads_logits: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -88,6 +88,7 @@ class CATKD(Term):
 
     knowledge: ClassVar[Knowledge] = "feature"
     citation: ClassVar[str] = "Guo et al. 2023, arXiv:2304.12777"
+    reads_logits: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -69,6 +69,7 @@ class CCKernel(Term):
 
     knowledge: ClassVar[Knowledge] = "relation"
     citation: ClassVar[str] = "Peng et al. 2019, arXiv:1904.01802"
+    reads_logits: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

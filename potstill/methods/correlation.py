@@ -61,6 +61,7 @@ class Correlation(Term):
 
     knowledge: ClassVar[Knowledge] = "relation"
     citation: ClassVar[str] = "Peng et al. 2019, arXiv:1904.01802"
+    reads_logits: ClassVar[bool] = False
     learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

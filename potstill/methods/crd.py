@@ -237,6 +237,7 @@ class CRD(Term):
 
     knowledge: ClassVar[Knowledge] = "relation"
     citation: ClassVar[str] = "Tian, Krishnan, Isola 2020, arXiv:1910.10699"
+    reads_logits: ClassVar[bool] = False
     learns: ClassVar[bool] = True
     reads_labels: ClassVar[bool] = True
 

@@ -109,6 +109,7 @@ class Factor(Term):
 
     knowledge: ClassVar[Knowledge] = "feature"
     citation: ClassVar[str] = "Kim, Park, Kwak 2018, arXiv:1802.04977"
+    reads_logits: ClassVar[bool] = False
     learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -67,6 +67,7 @@ class FSP(Term):
 
     knowledge: ClassVar[Knowledge] = "feature"
     citation: ClassVar[str] = "Yim et al. 2017, CVPR"
+    reads_logits: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -62,6 +62,7 @@ class ICKD(Term):
 
     knowledge: ClassVar[Knowledge] = "relation"
     citation: ClassVar[str] = "Liu et al. 2021, arXiv:2202.03680"
+    reads_logits: ClassVar[bool] = False
     learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -72,6 +72,7 @@ class MGD(Term):
 
     knowledge: ClassVar[Knowledge] = "feature"
     citation: ClassVar[str] = "Yang et al. 2022, arXiv:2205.01529"
+    reads_logits: ClassVar[bool] = False
     learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

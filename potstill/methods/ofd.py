@@ -93,6 +93,7 @@ class OFD(Term):
 
     knowledge: ClassVar[Knowledge] = "feature"
     citation: ClassVar[str] = "Heo et al. 2019, arXiv:1904.01866"
+    reads_logits: ClassVar[bool] = False
     learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -62,6 +62,7 @@ class PKT(Term):
 
     knowledge: ClassVar[Knowledge] = "relation"
     citation: ClassVar[str] = "Passalis, Tefas 2018, arXiv:1803.10837"
+    reads_logits: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

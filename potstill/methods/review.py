@@ -88,6 +88,7 @@ class Review(Term):
 
     knowledge: ClassVar[Knowledge] = "feature"
     citation: ClassVar[str] = "Chen et al. 2021, arXiv:2104.09044"
+    reads_logits: ClassVar[bool] = False
     learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -93,6 +93,7 @@ class RKD(Term):
 
     knowledge: ClassVar[Knowledge] = "relation"
     citation: ClassVar[str] = "Park et al. 2019, arXiv:1904.05068"
+    reads_logits: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

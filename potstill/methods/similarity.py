@@ -50,6 +50,7 @@ class Similarity(Term):
 
     knowledge: ClassVar[Knowledge] = "relation"
     citation: ClassVar[str] = "Tung, Mori 2019, arXiv:1907.09682"
+    reads_logits: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -148,6 +148,24 @@ def test_only_what_the_teacher_gets_right_counts_where_that_is_asked(kind: type[
     assert not any(grad[WRONG].any() for grad in reached)
 
 
+def reversed_logits(trace: Trace) -> Trace:
+    """What a trace says with other logits, and so do its members."""
+    return Trace(trace.logits.flip(1), trace.taps, tuple(map(reversed_logits, trace.members)))
+
+
+@every_term
+def test_it_says_whether_it_reads_the_teachers_logits(kind: type[Term]):
+    pair, _, _ = fitting(kind)
+    shown, ours, theirs = answer(pair, RIGHT)
+    found: list[torch.Tensor] = []
+    for said in (theirs, reversed_logits(theirs)):
+        torch.manual_seed(1)
+        found.append(pair.term.loss(shown, ours, said, deepcopy(pair.part), START))
+    assert torch.equal(*found) == (not pair.term.needs_logits)
+    of_right = of_the_right(kind)
+    assert of_right is None or of_right.needs_logits
+
+
 @every_term
 def test_a_teacher_that_is_hardly_ever_right_teaches_nothing_for_a_step(kind: type[Term]):
     if (term := of_the_right(kind)) is None:

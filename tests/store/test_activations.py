@@ -15,7 +15,7 @@ from potstill.choir import Misplaced
 from potstill.data import CropFlip, load
 from potstill.errors import UserError
 from potstill.machine import Machine
-from potstill.methods import KD, Hint
+from potstill.methods import KD, Hint, Labels
 from potstill.models import Network, build
 from potstill.record import Record
 from potstill.source import Live
@@ -150,6 +150,23 @@ def test_maps_that_are_too_large_to_be_kept_in_memory_are_shown_live(
     tiny.train_in(tmp_path, [replace(run, seed=1)], store=ROOM)
     assert [live.passes for live in made] == [2 + TURNS + 3 * 8 + 1, 3 * 8]
     assert tiny.told(tiny.train_in(tmp_path / "without", [run])[0]) == tiny.told(folder)
+
+
+def test_logits_that_nobody_reads_are_not_asked_for_beside_maps_that_are_shown_live(
+    tmp_path: Path, made: list[Live], monkeypatch: pytest.MonkeyPatch
+):
+    for each in (form, source):
+        monkeypatch.setattr(each, "AHEAD", 2**20)
+    hint, steps = FEATURES["hint"](), 3 * 8
+    alone = soft("hint", terms=[hint, Labels()], teacher=CONVOLUTIONAL, **BATCH)
+    beside = soft("beside", teacher=CONVOLUTIONAL, **BATCH)
+    of_right = replace(alone, name="right", stages=(replace(alone.stages[0], terms=(replace(hint, only_right=True),)),))
+    (folder,) = tiny.train_in(tmp_path / "alone", [alone])
+    together, _ = tiny.train_in(tmp_path / "together", [alone, beside])
+    (reads,) = tiny.train_in(tmp_path / "right", [of_right])
+    assert [live.passes for live in made] == [2 + steps + 1, 2 + TURNS + steps + 1, 2 + TURNS + steps + 1]
+    assert [forwards(each) for each in (folder, together, reads)] == [2, 2, 3]
+    assert tiny.told(folder) == tiny.told(together)
 
 
 def test_what_is_kept_of_an_activation_is_decided_by_its_size():
