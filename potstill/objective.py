@@ -1,12 +1,12 @@
 """The objective: a student and everything its terms learn, as one module that answers named losses."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from potstill.divergence import teacher_right
+from potstill.gram import laid_out
 from potstill.inside import Inside
 from potstill.seeds import fold
 from potstill.sight import look
@@ -80,27 +80,8 @@ class Objective(nn.Module):
 
 
 def _laid_out(trace: Trace) -> Trace:
-    """The same trace, through whose maps gradients flow back in the layout of the maps."""
-    moving = {tap: value for tap, value in trace.taps.items() if value.requires_grad and value.dim() == 4}
-    laid = {tap: _LaidOut.apply(value) for tap, value in moving.items() if _by_pixel(value)}
-    return Trace(trace.logits, {**trace.taps, **laid}, trace.members)
-
-
-def _by_pixel(maps: Tensor) -> bool:
-    """Whether the channels of a pixel lie side by side in memory."""
-    return maps.is_contiguous(memory_format=torch.channels_last)
-
-
-class _LaidOut(torch.autograd.Function):
-    """Nothing; but a gradient in another layout would make the rest of the way back walk memory in two orders."""
-
-    @staticmethod
-    def forward(ctx: Any, maps: Tensor) -> Tensor:
-        return maps.view_as(maps)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return grads[0].contiguous(memory_format=torch.channels_last)
+    """The same trace; gradients flow back through its activations in their layout, whatever a term does with them."""
+    return Trace(trace.logits, {tap: laid_out(value) for tap, value in trace.taps.items()}, trace.members)
 
 
 def taught_by(traces: Sequence[Trace], place: int) -> Trace:

@@ -86,3 +86,16 @@ def test_what_is_recomputed_gives_the_same_gradient():
     assert calls == [3, 3]
     assert x.grad is not None
     torch.testing.assert_close(x.grad, 3 * x.detach() ** 2)
+
+
+@pytest.mark.parametrize("memory", [torch.channels_last, torch.contiguous_format], ids=["by pixel", "by channel"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_gradients_come_back_in_the_layout_of_the_maps(memory, dtype):
+    maps = torch.randn(2, 3, 4, 5, dtype=dtype).contiguous(memory_format=memory).requires_grad_()
+    found = precise(maps)
+    assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert torch.equal(found, maps.to(found.dtype))
+    by_channel = torch.randn(2, 3, 4, 5, dtype=found.dtype)
+    (grad,) = torch.autograd.grad(found, maps, by_channel)
+    assert grad.is_contiguous(memory_format=memory)
+    assert torch.equal(grad, by_channel.to(dtype))
