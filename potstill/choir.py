@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from potstill.data import Resident, Split
 from potstill.errors import UserError
-from potstill.source import Live, Source
+from potstill.source import Live, Source, Turns
 from potstill.types import Batch, Trace
 
 
@@ -28,15 +28,7 @@ class Choir(Source):
         routed = self._routed(taps)
         return self._joined([part.look(own) for part, own in zip(self.parts, routed, strict=True)])
 
-    def __call__(
-        self,
-        batch: Batch,
-        split: Split,
-        taps: Sequence[str] = (),
-        turns: tuple[int, ...] = (0,),
-        *,
-        logits: bool = True,
-    ) -> Trace:
+    def _answer(self, batch: Batch, split: Split, taps: Sequence[str], turns: Turns, logits: bool) -> Trace:
         """Every member's answer."""
         routed = self._routed(taps)
         answers = zip(self.parts, routed, strict=True)
@@ -92,15 +84,7 @@ class Misplaced(Source):
         """The right teacher's."""
         return self.parts[0].look(taps)
 
-    def __call__(
-        self,
-        batch: Batch,
-        split: Split,
-        taps: Sequence[str] = (),
-        turns: tuple[int, ...] = (0,),
-        *,
-        logits: bool = True,
-    ) -> Trace:
+    def _answer(self, batch: Batch, split: Split, taps: Sequence[str], turns: Turns, logits: bool) -> Trace:
         """What the teacher says of the image before."""
         return _rolled(self.parts[0](batch, split, taps, turns, logits=logits))
 
@@ -131,15 +115,7 @@ class Even(Source):
             raise UserError(f"The teacher is uniform and has no tap {taps[0]!r}; leave the terms out that need it.")
         return Trace(self._resident.mean.new_zeros(2, self._resident.classes), {})
 
-    def __call__(
-        self,
-        batch: Batch,
-        split: Split,
-        taps: Sequence[str] = (),
-        turns: tuple[int, ...] = (0,),
-        *,
-        logits: bool = True,
-    ) -> Trace:
+    def _answer(self, batch: Batch, split: Split, taps: Sequence[str], turns: Turns, logits: bool) -> Trace:
         """Zeros."""
         return Trace(batch.inputs.new_zeros(len(batch.labels), self._resident.classes), {})
 

@@ -20,6 +20,8 @@ from potstill.store.storage import Store, told_size
 from potstill.taps import trace
 from potstill.types import Batch, Trace
 
+Turns = tuple[int, ...]
+
 
 class Source(abc.ABC):
     """A teacher at work: (batch, split, taps) → trace, under `no_grad`, in evaluation mode at every pass.
@@ -42,13 +44,12 @@ class Source(abc.ABC):
             UserError: a tap lies, or the answer does not fit the data.
         """
 
-    @abc.abstractmethod
     def __call__(
         self,
         batch: Batch,
         split: Split,
         taps: Sequence[str] = (),
-        turns: tuple[int, ...] = (0,),
+        turns: Turns = (0,),
         *,
         logits: bool = True,
     ) -> Trace:
@@ -61,6 +62,11 @@ class Source(abc.ABC):
             turns: How far along their walks the images of each equal part of the batch are (see `Draw.turns`).
             logits: Whether anybody reads the logits; if not, they may be of another pass than those that are kept.
         """
+        return self._answer(batch, split, taps, turns, logits)
+
+    @abc.abstractmethod
+    def _answer(self, batch: Batch, split: Split, taps: Sequence[str], turns: Turns, logits: bool) -> Trace:
+        """The trace that was asked for."""
 
     @abc.abstractmethod
     def answers(self, split: Split, turn: int = 0) -> Tensor:
@@ -151,15 +157,7 @@ class Live(Source):
         self._forms |= {tap: Form.of(tap, value) for tap, value in answer.taps.items()}
         return answer if self._reading is None else Trace(self._reading.logits(answer.logits), answer.taps)
 
-    def __call__(
-        self,
-        batch: Batch,
-        split: Split,
-        taps: Sequence[str] = (),
-        turns: tuple[int, ...] = (0,),
-        *,
-        logits: bool = True,
-    ) -> Trace:
+    def _answer(self, batch: Batch, split: Split, taps: Sequence[str], turns: Turns, logits: bool) -> Trace:
         """The network's, or what it said before."""
         if split is self._resident.train and not self.turns_are_named:
             self._warn("", split, self._turn, REMEMBERED)
