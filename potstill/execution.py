@@ -144,7 +144,7 @@ def machine_for(run: Run, choices: Choices, runs_dir: Path) -> Machine:
     """What a run is trained on: what its record says where it was begun, else what the rules say now."""
     # The rules look at the student with a classifier of its own: the runs on record were given their machines so.
     plain = replace(run, student=replace(run.student, reused=None))
-    wanted = choices.resolve(size(plain)["mult_adds"], run.precision, run.deterministic, run.fold)
+    wanted = choices.resolve(size(plain)["mult_adds"], run.precision, run.deterministic, run.fold, run.images_shown)
     folder = record.folder_of(runs_dir, run.name, fingerprint(run))
     before = record.read_json(folder / "env.json")
     if before is None:

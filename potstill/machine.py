@@ -7,7 +7,8 @@
 |           | student has at least 5 M mult-adds an image; else fp32                                              |
 | threads   | 1 where the student has less than 1 M mult-adds an image; else PyTorch's own choice, divided among  |
 |           | the processes where there are several devices                                                       |
-| compile   | on CUDA, unless `--deterministic`; not on the CPU or MPS                                            |
+| compile   | where there is a C++ compiler, and not with `--deterministic`: on CUDA; on a CPU with AMX in bf16   |
+|           | where the student's passes in all of its training are at least 300 T mult-adds; not on MPS          |
 | fold      | yes: a teacher's batch norms go into the convolutions before them (see `potstill.folding`), unless  |
 |           | the run says `fold=False`                                                                           |
 | devices   | 1, or as many as train the run already where it was begun; see `potstill.ranks`                     |
@@ -19,6 +20,7 @@ are applied once, when the run is created; `env.json` keeps the outcome and a co
 import ctypes
 import os
 import platform
+import shutil
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -36,6 +38,7 @@ Switch = Literal["auto", "on", "off"]
 
 BIG_ENOUGH_FOR_BF16 = 5_000_000
 BIG_ENOUGH_FOR_THREADS = 1_000_000
+LONG_ENOUGH_TO_COMPILE = 300 * 10**12
 
 DEFAULT_THREADS = torch.get_num_threads()
 """PyTorch's own choice, read before any run sets another."""
@@ -79,8 +82,7 @@ class Machine:
         """Move a network to the device, in the memory layout and with the kernels that are fastest there."""
         network.to(self.device)
         if self.device == "cpu":
-            tiles = self.precision == "bf16" and "amx_bf16" in cpu_flags()
-            pixels.quicken(network, narrow.Conv2d if tiles else pixels.Conv2d)
+            pixels.quicken(network, narrow.Conv2d if self.precision == "bf16" and has_amx() else pixels.Conv2d)
         for parameter in network.parameters():
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
@@ -119,7 +121,12 @@ class Choices:
         devices_of(_device(self.device), self.devices or 1)
 
     def resolve(
-        self, mult_adds: int, precision: Precision = "auto", deterministic: bool = False, fold: bool = True
+        self,
+        mult_adds: int,
+        precision: Precision = "auto",
+        deterministic: bool = False,
+        fold: bool = True,
+        images: int = 0,
     ) -> Machine:
         """Apply the rules above.
 
@@ -128,6 +135,7 @@ class Choices:
             precision: What the run asks for.
             deterministic: Whether only deterministic kernels may run.
             fold: Whether batch norms of teachers may be folded.
+            images: How many the student sees in all of its training.
 
         Raises:
             UserError: the device is not there.
@@ -137,7 +145,9 @@ class Choices:
             precision = "bf16" if mult_adds >= BIG_ENOUGH_FOR_BF16 and multiplies_bf16(device) else "fp32"
         devices = self.devices or 1
         few = 1 if mult_adds < BIG_ENOUGH_FOR_THREADS else max(DEFAULT_THREADS // devices, 1)
-        automatic = device == "cuda" and not deterministic
+        tiled = device == "cpu" and precision == "bf16" and has_amx()
+        pays = device == "cuda" or (tiled and mult_adds * images >= LONG_ENOUGH_TO_COMPILE)
+        automatic = pays and not deterministic and has_compiler()
         return Machine(
             device=device,
             precision=precision,
@@ -194,6 +204,16 @@ def multiplies_bf16(device: str) -> bool:
     if device == "cuda":
         return torch.cuda.get_device_capability() >= (8, 0)
     return device == "cpu" and bool(cpu_flags() & {"amx_bf16", "avx512_bf16"})
+
+
+def has_amx() -> bool:
+    """Whether the CPU multiplies bfloat16 by tiles."""
+    return "amx_bf16" in cpu_flags()
+
+
+def has_compiler() -> bool:
+    """Whether there is what `torch.compile` builds its kernels with: the C++ compiler that it looks for first."""
+    return shutil.which(os.environ.get("CXX", "clang++" if platform.system() == "Darwin" else "g++")) is not None
 
 
 @cache

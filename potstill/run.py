@@ -11,7 +11,7 @@ from torch import nn
 from potstill import record
 from potstill.checkpoint import read_weights
 from potstill.codec import LATER, class_path, digest, encode
-from potstill.data import Data, content, shape_of
+from potstill.data import Data, content, shape_of, train_images
 from potstill.errors import UserError
 from potstill.machine import Precision
 from potstill.models import Network, build
@@ -104,6 +104,11 @@ class Run:
     def images_per_step(self) -> int:
         """What the student sees in a step: the batch, and with companions one more image for each."""
         return self.batch_size * (1 if self.data.companion is None else 2)
+
+    @property
+    def images_shown(self) -> int:
+        """What the student sees in all of its training."""
+        return self.epochs * train_images(self.data) * self.images_per_step // self.batch_size
 
     def build(self, teacher: nn.Module | None) -> nn.Module:
         """The student with the weights it begins with.

@@ -1,8 +1,11 @@
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,14 +13,20 @@ import torch
 
 from potstill import machine as rules
 from potstill.errors import UserError
+from potstill.execution import machine_for
 from potstill.machine import Choices, Machine, Precision, cpu_flags, describe, differences, multiplies_bf16
 from potstill.models import Network, build
+from potstill.recipes.cifar100 import benchmark
 
 SMALL, MIDDLE, BIG = 999_999, 1_000_000, 5_000_000
+LONG = rules.LONG_ENOUGH_TO_COMPILE // BIG
+TILED = "amx_bf16" in cpu_flags() and shutil.which("g++") is not None
 
 
-def cpu(mult_adds: int, precision: Precision = "auto", deterministic: bool = False, **choices: Any) -> Machine:
-    return Choices(device="cpu", **choices).resolve(mult_adds, precision, deterministic)
+def cpu(
+    mult_adds: int, precision: Precision = "auto", deterministic: bool = False, images: int = 0, **choices: Any
+) -> Machine:
+    return Choices(device="cpu", **choices).resolve(mult_adds, precision, deterministic, images=images)
 
 
 @pytest.fixture
@@ -70,17 +79,35 @@ def test_a_cpu_multiplies_bf16_when_its_flags_say_so():
     assert not multiplies_bf16("mps")
 
 
-def test_the_cpu_does_not_compile_unless_asked():
-    assert not cpu(BIG).compile
-    assert not cpu(BIG, compile="off").compile
+def test_the_cpu_compiles_what_trains_long_on_tiles_and_else_what_it_is_asked_to():
+    assert cpu(BIG, images=LONG).compile == cpu(SMALL, "bf16", images=BIG * LONG).compile == TILED
+    assert not cpu(BIG, images=LONG - 1).compile
+    assert not cpu(BIG, "fp32", images=LONG).compile
+    assert not cpu(BIG, deterministic=True, images=LONG).compile
+    assert not cpu(BIG, images=LONG, compile="off").compile
     assert cpu(SMALL, compile="on").compile
+
+
+@pytest.mark.parametrize("gone", [{"CXX": "no-such-compiler"}, {"PATH": "/nowhere"}])
+def test_nothing_is_compiled_by_rule_where_there_is_no_compiler(monkeypatch: pytest.MonkeyPatch, gone: dict[str, str]):
+    for name, value in gone.items():
+        monkeypatch.setenv(name, value)
+    assert not Choices().resolve(BIG, images=LONG).compile
+    assert Choices(compile="on").resolve(BIG).compile
+
+
+def test_the_length_of_a_run_decides_whether_it_is_compiled(tmp_path: Path):
+    run = benchmark(method="kd").arms[0].run
+    short = replace(run, stages=tuple(replace(stage, epochs=10) for stage in run.stages))
+    assert machine_for(run, Choices(device="cpu"), tmp_path).compile == TILED
+    assert not machine_for(short, Choices(device="cpu"), tmp_path).compile
 
 
 def test_the_device_is_the_fastest_there_is():
     best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     chosen = Choices().resolve(SMALL)
     assert chosen.device == best
-    assert chosen.compile == (best == "cuda")
+    assert chosen.compile == (best == "cuda" and shutil.which("g++") is not None)
     assert not Choices().resolve(SMALL, deterministic=True).compile
 
 

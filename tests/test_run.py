@@ -17,7 +17,7 @@ from torch import nn
 from potstill import checkpoint, record
 from potstill.codec import encode
 from potstill.connect import Pointwise
-from potstill.data import CropFlip, Data
+from potstill.data import CropFlip, Data, Draw, load
 from potstill.errors import UserError
 from potstill.methods import KD, Labels
 from potstill.models import Network, ReusedHead, build
@@ -26,12 +26,21 @@ from potstill.reading import Reading
 from potstill.run import ResultOf, Run, fingerprint, result_of
 from potstill.stage import EarlyStopping, Stage
 from potstill.teacher import Given
+from potstill.types import Companion
 
 
 def test_4_and_4_0_are_one_fingerprint():
     whole = replace(STUDENT.stages[1], terms=(Labels(weight=1), KD(temperature=4)))
     exact = replace(STUDENT.stages[1], terms=(Labels(weight=1.0), KD(temperature=4.0)))
     assert fingerprint(replace(STUDENT, stages=(whole,))) == fingerprint(replace(STUDENT, stages=(exact,)))
+
+
+@pytest.mark.parametrize("companion", [None, "classmate"])
+def test_the_images_of_a_run_are_those_that_its_steps_show(companion: Companion | None):
+    run = replace(STUDENT, data=replace(STUDENT.data, companion=companion))
+    draw = Draw(load(run.data), run.data, run.seed, run.batch_size)
+    shown = sum(len(batch.inputs) for epoch in range(run.epochs) for batch in draw.batches(epoch))
+    assert run.images_shown == shown
 
 
 # What else a field may be where its value alone does not tell: texts that name something, and None.

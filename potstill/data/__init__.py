@@ -20,3 +20,4 @@ from potstill.data.spec import Data as Data
 from potstill.data.spec import classes_of as classes_of
 from potstill.data.spec import content as content
 from potstill.data.spec import shape_of as shape_of
+from potstill.data.spec import train_images as train_images

@@ -108,6 +108,12 @@ def content(data: Data) -> str:
     return data.content if data.content is not None else sources.info(data.name).content
 
 
+def train_images(data: Data) -> int:
+    """How many images a student learns from, without loading the set: the training split less validation."""
+    count = len(data.arrays.y_train) if data.arrays is not None else sources.info(data.name).train
+    return count - int(count * data.validation)
+
+
 def shape_of(data: Data) -> tuple[int, int, int]:
     """(C, H, W) of an image, without loading the set."""
     return data.arrays.shape if data.arrays is not None else sources.info(data.name).shape

@@ -29,7 +29,7 @@ class Flags:
         threads: CPU threads of a process, or "auto".
         devices: Processes that share the batches of a cohort, each on a GPU of its own or on the CPU; "auto" is one, or
             as many as train the run already.
-        compile: Whether networks are compiled; "auto" does on CUDA.
+        compile: Whether networks are compiled; "auto" does on CUDA, and for long trainings on AMX.
         jobs: Cohorts trained side by side, or "auto": as many as there are cores, and memory for, where one
             thread serves a cohort.
         teacher_at_least: Refuse a teacher of lower accuracy, a fraction.

@@ -8,7 +8,7 @@ import torch
 
 from potstill.architecture import of_student, size, untrained
 from potstill.cohort import is_finished
-from potstill.data import Data, info, shape_of
+from potstill.data import shape_of, train_images
 from potstill.execution import check, machine_for
 from potstill.machine import Choices, Machine
 from potstill.memory import divided, need
@@ -65,13 +65,8 @@ def _row(name: str, run: Run) -> tuple[str, ...]:
     return name, run.student.name, f"{found['parameters']:,}", f"{found['mult_adds']:,}", epochs, steps, terms
 
 
-def _train_images(data: Data) -> int:
-    count = len(data.arrays.y_train) if data.arrays is not None else info(data.name).train
-    return count - int(count * data.validation)
-
-
 def _steps(run: Run) -> int:
-    whole, rest = divmod(_train_images(run.data), run.batch_size)
+    whole, rest = divmod(train_images(run.data), run.batch_size)
     return run.epochs * (whole + (rest > 1))
 
 
