@@ -25,8 +25,9 @@ class Conv2d(nn.Conv2d):
         if not (self.is_plain(input) and self.is_small(input)):
             return super().forward(input)
         geometry = (tuple(input.shape[2:]), self.kernel_size, self.stride, self.padding, self.dilation)
-        (height, width), seen = _seen(*cast("tuple[Pair, Pair, Pair, Pair, Pair]", geometry))
-        output = _product(input, self.weight, seen).view(len(input), height, width, -1).permute(0, 3, 1, 2)
+        find = _taps if torch.compiler.is_compiling() else _kept_taps  # What is compiled keeps them itself.
+        (height, width), seen, gaps = find(*cast("tuple[Pair, Pair, Pair, Pair, Pair]", geometry))
+        output = _product(input, self.weight, seen, gaps).view(len(input), height, width, -1).permute(0, 3, 1, 2)
         return output if self.bias is None else output + self.bias.to(output.dtype).view(-1, 1, 1)
 
     def is_plain(self, input: Tensor) -> bool:
@@ -46,11 +47,11 @@ def quicken(network: nn.Module, kind: type[Conv2d] = Conv2d) -> None:
             module.__class__ = kind
 
 
-def _product(input: Tensor, weight: Tensor, seen: Tensor) -> Tensor:
+def _product(input: Tensor, weight: Tensor, seen: Tensor, gaps: bool) -> Tensor:
     """Every output pixel of every image, (N, h·w·O)."""
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weight.dtype
     taps = weight.permute(0, 2, 3, 1).flatten(1, 2)
-    if seen.max() == taps.shape[1]:
+    if gaps:
         taps = nn.functional.pad(taps, (0, 0, 0, 1))
     # Chosen before they are cast: the gradients of places that share a tap are added up in the weight's precision.
     chosen = taps.index_select(1, seen.flatten()).to(dtype).view(len(weight), *seen.shape, -1)
@@ -58,22 +59,31 @@ def _product(input: Tensor, weight: Tensor, seen: Tensor) -> Tensor:
     return input.to(dtype).permute(0, 2, 3, 1).flatten(1) @ dense.T
 
 
-@cache
-@torch.inference_mode(False)  # What is kept is for gradients too, whoever asks first.
-def _seen(size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> tuple[Pair, Tensor]:
-    """The output's size, and the tap through which each of its pixels sees each input pixel, (h·w, H·W).
+def _taps(size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> tuple[Pair, Tensor, bool]:
+    """The output's size; the tap through which each of its pixels sees each input pixel, (h·w, H·W); any gaps.
 
-    Taps are counted row by row; where a pixel is not seen stands one more than the last.
+    Taps are counted row by row. Where a pixel is not seen is a gap, and stands one more than the last.
     """
     rows, columns = (_along(*axis) for axis in zip(size, kernel, stride, padding, dilation, strict=True))
-    row, column = rows[:, None, :, None], columns[None, :, None, :]
-    taps = (row * kernel[1] + column).where((row >= 0) & (column >= 0), kernel[0] * kernel[1])
-    return (len(rows), len(columns)), taps.flatten(2).flatten(0, 1)
+    gap = kernel[0] * kernel[1]
+    taps = [
+        [gap if up < 0 or left < 0 else up * kernel[1] + left for up in row for left in column]
+        for row in rows
+        for column in columns
+    ]
+    return (len(rows), len(columns)), torch.tensor(taps), any(gap in line for line in taps)
 
 
-def _along(size: int, kernel: int, stride: int, padding: int, dilation: int) -> Tensor:
-    """The same along one axis, (outputs, inputs); -1 where a pixel is not seen."""
+def _along(size: int, kernel: int, stride: int, padding: int, dilation: int) -> list[list[int]]:
+    """The same along one axis, outputs × inputs; -1 where a pixel is not seen."""
+
+    def tap(output: int, pixel: int) -> int:
+        place, rest = divmod(pixel + padding - stride * output, dilation)
+        return place if rest == 0 and 0 <= place < kernel else -1
+
     outputs = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-    apart = torch.arange(size) + padding - stride * torch.arange(outputs).unsqueeze(1)
-    tap = apart // dilation
-    return tap.where((apart % dilation == 0) & (tap >= 0) & (tap < kernel), -1)
+    return [[tap(output, pixel) for pixel in range(size)] for output in range(outputs)]
+
+
+_kept_taps = cache(torch.inference_mode(False)(_taps))
+"""The same from memory; what is kept is for gradients too, whoever asks first."""

@@ -25,6 +25,8 @@ SHAPED = ("potstill.methods", "potstill.evaluate", "potstill.divergence", "potst
 # sentence of its own.
 UNCHECKED = (
     "potstill.taps",
+    "potstill.pixels",
+    "potstill.narrow",
     "potstill.teacher",
     "potstill.teachers",
     "potstill.sampled",

@@ -1,12 +1,15 @@
 """Small maps as matrix products: they equal the convolution, and nothing else about a network changes."""
 
 import itertools
+import warnings
+from collections.abc import Callable
 from copy import deepcopy
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from potstill import narrow
 from potstill.machine import Machine
 from potstill.models import Network, build
 from potstill.pixels import MOST, Conv2d, quicken
@@ -84,6 +87,28 @@ def test_a_first_look_in_inference_mode_spoils_no_gradient():
         plain(x)
     plain(x).sum().backward()
     assert plain.weight.grad is not None
+
+
+@pytest.mark.parametrize("kind", [Conv2d, narrow.Conv2d])
+def test_convolutions_of_few_pixels_are_compiled_into_one_graph(kind: type[Conv2d]):
+    torch.manual_seed(1)
+    # Narrow maps, then small ones with gaps, then one tap for each pixel.
+    chain = nn.Sequential(
+        nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 5, 3, 2, 1), nn.Conv2d(5, 5, 3, 1, 1), nn.Conv2d(5, 4, 1)
+    )
+    quicken(chain, kind)
+    x = torch.randn(8, 6, 4, 4, requires_grad=True)
+
+    def learned(run: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
+        with torch.autocast("cpu", torch.bfloat16):
+            y = run(x)
+        return y, *torch.autograd.grad(y.float().square().sum(), [x, *chain.parameters()])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compiled = learned(torch.compile(chain, backend="aot_eager", fullgraph=True))
+    for found, expected in zip(compiled, learned(chain), strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 def test_a_placed_network_keeps_its_names_weights_and_kind():
