@@ -64,7 +64,7 @@ class Run:
                 f"The student of {self.name!r} takes over its teacher's classifier, but the run has no teacher that is "
                 "one trained network; give it one."
             )
-        given = [network.initial for network in (self.student, *self._peers) if network.initial is not None]
+        given = [network.initial for network in (self.student, *self.peers) if network.initial is not None]
         if len(set(given)) < len(given):
             raise UserError(
                 f"Two peers of {self.name!r} are the same network with the same weights, and would stay so; give each "
@@ -128,16 +128,17 @@ class Run:
             return reuse(network, teacher, self.student.reused, shape_of(self.data))
 
     def build_peers(self) -> list[nn.Module]:
-        """The networks that learn along with the student, each with weights of its own to begin with."""
+        """`peers`, each with weights of its own to begin with."""
         built: list[nn.Module] = []
-        for place, network in enumerate(self._peers, start=1):
+        for place, network in enumerate(self.peers, start=1):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(fold(self.seed, "peer", place))
                 built.append(build(network))
         return built
 
     @property
-    def _peers(self) -> tuple[Network, ...]:
+    def peers(self) -> tuple[Network, ...]:
+        """The networks that learn along with the student."""
         return () if self.teacher is None else self.teacher.peers
 
     def lasting(self, epochs: int) -> "Run":

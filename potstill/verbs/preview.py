@@ -1,5 +1,6 @@
 """What a recipe will do, before it does it."""
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import torch
 
 from potstill.architecture import of_student, size, untrained
+from potstill.codec import encode
 from potstill.cohort import is_finished
 from potstill.data import shape_of, train_images
 from potstill.execution import check, machine_for
@@ -19,6 +21,9 @@ from potstill.sweep import Sweep, group, in_order
 
 TRIED_STEPS = 5
 """Steps that an estimate of time is taken from."""
+
+_Work = tuple[str, str, int, Machine]
+"""What steps of equal length share: the student, its peers, the images, the machine."""
 
 
 def describe(recipe: str, sweep: Sweep, choices: Choices, runs_dir: Path) -> str:
@@ -38,7 +43,7 @@ def describe(recipe: str, sweep: Sweep, choices: Choices, runs_dir: Path) -> str
     )
     lines.append("")
     total = 0.0
-    tried: dict[tuple[str, int, Machine], float] = {}
+    tried: dict[_Work, float] = {}
     for level in levels:
         for cohort in divided(group(level, lambda run: machine_for(run, choices, runs_dir))):
             seed = cohort.runs[0].seed
@@ -70,25 +75,26 @@ def _steps(run: Run) -> int:
     return run.epochs * (whole + (rest > 1))
 
 
-def _seconds(run: Run, machine: Machine, tried: dict[tuple[str, int, Machine], float]) -> float:
-    """An estimate from a few steps on zeros; the teacher's pass and evaluation are not in it."""
-    key = (of_student(run), run.batch_size, machine)
+def _seconds(run: Run, machine: Machine, tried: dict[_Work, float]) -> float:
+    """An estimate from a few steps on zeros; passes of outside teachers and evaluation are not in it."""
+    key = (of_student(run), json.dumps([encode(peer) for peer in run.peers]), run.images_per_step, machine)
     if key not in tried:
         tried[key] = _step(run, machine)
     return tried[key] * _steps(run)
 
 
 def _step(run: Run, machine: Machine) -> float:
-    """Seconds of one step of the student alone."""
+    """Seconds of one step of the student and its peers, without what they learn from one another."""
     machine.activate()
-    student = machine.place(untrained(run)).train()
+    networks = [machine.place(network).train() for network in (untrained(run), *run.build_peers())]
     inputs = torch.zeros(-(-run.images_per_step // machine.devices), *shape_of(run.data), device=machine.device)
     started = 0.0
     for step in range(TRIED_STEPS + 1):
         if step == 1:  # The first one warms up.
             started = time.perf_counter()
-        with machine.autocast():
-            student(inputs).float().sum().backward()
+        for network in networks:
+            with machine.autocast():
+                network(inputs).float().sum().backward()
     return (time.perf_counter() - started) / TRIED_STEPS
 
 

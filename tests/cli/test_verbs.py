@@ -175,7 +175,7 @@ def test_the_plan_of_every_recipe_is_shown_without_data(name: str, place: Path, 
     for column in ("arm", "student", "parameters", "mult-adds", "epochs", "steps", "terms"):
         assert column in head.split()
     assert re.search(
-        r"^cohort of \d+, seed \d+ \(.*\): about .*; cpu, (fp32|bf16), \d+ threads?, [\d.]+ [KMG]iB$",
+        r"^cohort of \d+, seed \d+ \(.*\): about .*; cpu, (fp32|bf16), \d+ threads?(, compiled)?, [\d.]+ [KMG]iB$",
         told,
         re.MULTILINE,
     )
