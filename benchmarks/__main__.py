@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import filling, memory, pixels, reaching, startup, steps
-from benchmarks.machine import conditions, slug
+from benchmarks.machine import conditions, here, slug
 from benchmarks.table import Table
 from potstill.record import read_json, write_json
 
@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"there is no measurement {', '.join(sorted(unknown))}; expected {', '.join(MEASUREMENTS)}")
     if asked.repetitions is not None and asked.repetitions < 1:
         parser.error(f"--repetitions is {asked.repetitions}; expected a whole number of at least 1")
+    if here().device != "cuda":
+        print("There is no CUDA device here; where there is one, the same command measures that.\n", flush=True)
     path = asked.results / f"{slug()}.json"
     for name in asked.names or MEASUREMENTS:
         before = conditions()

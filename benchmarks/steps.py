@@ -68,7 +68,7 @@ def measure(pair: Pair, repetitions: int = REPETITIONS, choices: Choices | None 
         **{f"cohort of {size}": _taught(bench, size) for size in COHORTS},
     }
     rows = _beside_peers(ways, pair, bench, repetitions)
-    claims = of_steps({row.name: row for row in rows}, judged=pair == CIFAR["resnet32x4"])
+    claims = of_steps({row.name: row for row in rows}, bench.machine.device, judged=pair == CIFAR["resnet32x4"])
     return Table(f"Training {pair.name}: {bench.told()}", "images/s", rows, claims)
 
 
@@ -104,7 +104,8 @@ def compiled(pair: Pair, repetitions: int = REPETITIONS) -> Table:
         seconds[name] = time.perf_counter() - started
     spent = ", ".join(f"{seconds[f'{name}{COMPILED}']:.0f} s for {name}" for name in ("labels", "teacher alone"))
     rows = _beside_peers(ways, pair, benches["off"], repetitions)
-    claims = against_peers({row.name: row for row in rows}, judged=pair == CIFAR["resnet32x4"], how=COMPILED)
+    judged = pair == CIFAR["resnet32x4"]
+    claims = against_peers({row.name: row for row in rows}, benches["off"].machine.device, judged, COMPILED)
     title = f"torch.compile, {pair.name}: {benches['off'].told()}; the first epoch took {spent}"
     return Table(title, "images/s", rows, claims)
 

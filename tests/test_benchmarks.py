@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import filling, memory, pairs, pixels, reaching, steps
 from benchmarks.__main__ import add, main
-from benchmarks.claims import claim
+from benchmarks.claims import claim, of_steps
 from benchmarks.machine import conditions, slug
 from benchmarks.pairs import Pair
 from benchmarks.rounds import Row, in_turn
@@ -170,6 +170,17 @@ def test_every_loss_of_the_memory_table_takes_what_it_is_given(monkeypatch: pyte
             student = torch.randn(shape, requires_grad=True)
             loss(student, torch.randn(shape)).backward()
             assert student.grad is not None
+
+
+@pytest.mark.parametrize(("device", "ceiling", "peer"), [("cuda", 0.9, (10, 10)), ("mps", 0.95, (None, None))])
+def test_what_a_table_should_reach_depends_on_the_device(
+    device: str, ceiling: float, peer: tuple[float | None, float | None]
+) -> None:
+    names = ("constant batch", "labels", "teacher alone", "kd, teacher live", "kd, answers kept", "cohort of 8")
+    rows = {name: Row(name, (1.0, 2.0)) for name in (*names, "peer-style loop")}
+    least = [claim.least for claim in of_steps(rows, device, judged=True)]
+    assert (least[0], least[-2:]) == (ceiling, list(peer))
+    assert [claim.least for claim in of_steps(rows, device, judged=False)] == [*least[:-2], None, None]
 
 
 def test_an_unknown_measurement_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
