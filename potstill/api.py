@@ -121,7 +121,7 @@ def distill(
         outlets=chosen(events, logger),
     )
     display = for_terminal(quiet)
-    with _undisturbed():
+    with _undisturbed(device):
         try:
             failures = execute([run], Choices(device=device), conditions, display)
         finally:
@@ -132,14 +132,19 @@ def distill(
 
 
 @contextmanager
-def _undisturbed() -> Generator[None, None, None]:
-    """The caller's random numbers and threads are his again afterwards."""
+def _undisturbed(device: str) -> Generator[None, None, None]:
+    """The caller's random numbers, threads and choices of kernels are his again afterwards."""
     threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
+    strict, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    kernels = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    devices = [torch.cuda.current_device()] if device in ("auto", "cuda") and torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
         try:
             yield
         finally:
             torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(strict, warn_only=warn)
+            torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = kernels
 
 
 def _result(run: Run, folder: Path) -> Result:

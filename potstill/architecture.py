@@ -10,6 +10,7 @@ from potstill.codec import encode
 from potstill.data import shape_of
 from potstill.models import summarize
 from potstill.run import ResultOf, Run, result_of
+from potstill.source import Source
 from potstill.teacher import Teacher
 
 _sizes: dict[str, dict[str, Any]] = {}
@@ -45,11 +46,14 @@ def size(run: Run) -> dict[str, Any]:
     return _once(of_student(run), lambda: untrained(run), shape_of(run.data), run.student.name)
 
 
-def size_of_teacher(run: Run, network: nn.Module) -> dict[str, Any]:
-    """The same of a run's teacher, which is one network, this one."""
+def size_of_teacher(run: Run, source: Source) -> dict[str, Any]:
+    """The same of a run's teacher at work, which is one network, for images as it reads them."""
     assert run.teacher is not None
-    name = run.teacher.networks[0].name
-    return _once(of_teacher(run.teacher), lambda: network, shape_of(run.data), name)
+    ((live, _),) = source.networks(())
+    shape = shape_of(run.data) if live.reading is None else live.reading.shape(shape_of(run.data))
+    network = live.network
+    assert network is not None
+    return _once(of_teacher(run.teacher), lambda: network, shape, run.teacher.networks[0].name)
 
 
 def _once(key: str, network: Callable[[], nn.Module], shape: tuple[int, int, int], name: str) -> dict[str, Any]:

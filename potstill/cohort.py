@@ -73,7 +73,11 @@ def train(runs: Sequence[Run], machine: Machine, conditions: Conditions, display
             for _, folder in due if ranks.leads() else ():
                 record.make_folder(folder)
                 stack.enter_context(record.held(folder))
-            cohort.train(conditions)
+            still = all(ranks.agreed([not is_finished(folder) for _, folder in due]))
+            if still:
+                cohort.train(conditions)
+        if not still:  # Another process brought some of them to their end before they were held.
+            return train(runs, machine, conditions, display)
     return folders
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from potstill.run import ResultOf, Run, result_of
 from potstill.sweep import Arm, Sweep
-from potstill.teacher import Teacher
+from potstill.teacher import Given, Teacher
 from potstill.teachers import Shuffled, Uniform, Untrained
 
 OTHER_SEED = 1_000
@@ -15,7 +15,8 @@ OTHER_SEED = 1_000
 def with_controls(sweep: Sweep) -> Sweep:
     """The same sweep with controls behind every arm whose terms look at an outside teacher.
 
-    They are, as far as the arm's terms can do with them: an untrained network; the right teacher on other images; equal
+    They are, as far as the arm's terms can do with them: an untrained network, where the teacher is named and not given
+    with its weights; the right teacher on other images; equal
     probabilities; and a network of the student's own kind, trained on the labels as the teacher was.
     """
     arms: list[Arm] = []
@@ -37,8 +38,9 @@ def _controls(run: Run) -> Iterator[tuple[str, Run]]:
     yield "shuffled teacher", taught("shuffled", Shuffled(run.teacher))
     if any(term.several for term in terms):  # Which take several teachers; the others are one.
         return
-    if len(run.teacher.networks) == 1:
-        yield "untrained teacher", taught("untrained", Untrained(run.teacher.networks[0]))
+    if len(run.teacher.networks) == 1 and not run.teacher.networks[0].knows:
+        reading = run.teacher.reading if isinstance(run.teacher, Given | ResultOf) else None
+        yield "untrained teacher", taught("untrained", Untrained(run.teacher.networks[0], reading=reading))
     if not tapped:
         yield "uniform teacher", taught("uniform", Uniform())
     if isinstance(run.teacher, ResultOf) and run.student.reused is None:

@@ -141,7 +141,7 @@ def _parted(due: Sequence[Run], lost: dict[str, str]) -> tuple[list[Run], list[F
 
 
 def machine_for(run: Run, choices: Choices, runs_dir: Path) -> Machine:
-    """What a run is trained on: what its record says where it was begun, else what the rules say now."""
+    """What a run is trained on: what the user chooses, else what its record says, else what the rules say now."""
     # The rules look at the student with a classifier of its own: the runs on record were given their machines so.
     plain = replace(run, student=replace(run.student, reused=None))
     wanted = choices.resolve(size(plain)["mult_adds"], run.precision, run.deterministic, run.fold, run.images_shown)
@@ -150,9 +150,9 @@ def machine_for(run: Run, choices: Choices, runs_dir: Path) -> Machine:
     if before is None:
         return wanted
     before = {**LATER, **before}
-    if choices != Choices() or before.get("device") != wanted.device:
+    if before.get("device") != wanted.device:
         return replace(wanted, fold=bool(before["fold"]))  # Which no user chooses.
-    kept = Machine(**{key: before.get(key, value) for key, value in asdict(wanted).items()})
+    kept = Machine(**{k: v if k in choices.made else before.get(k, v) for k, v in asdict(wanted).items()})
     return kept if wanted.device != "cuda" or kept.devices <= torch.cuda.device_count() else wanted
 
 

@@ -8,7 +8,7 @@
 | threads   | 1 where the student has less than 1 M mult-adds an image; else PyTorch's own choice, divided among  |
 |           | the processes where there are several devices                                                       |
 | compile   | where there is a C++ compiler, and not with `--deterministic`: on CUDA; on a CPU with AMX in bf16   |
-|           | where the student's passes in all of its training are at least 300 T mult-adds; not on MPS          |
+|           | where the student sees at least 2 M images in all of its training; not on MPS                       |
 | fold      | yes: a teacher's batch norms go into the convolutions before them (see `potstill.folding`), unless  |
 |           | the run says `fold=False`                                                                           |
 | devices   | 1, or as many as train the run already where it was begun; see `potstill.ranks`                     |
@@ -38,7 +38,7 @@ Switch = Literal["auto", "on", "off"]
 
 BIG_ENOUGH_FOR_BF16 = 5_000_000
 BIG_ENOUGH_FOR_THREADS = 1_000_000
-LONG_ENOUGH_TO_COMPILE = 300 * 10**12
+LONG_ENOUGH_TO_COMPILE = 2_000_000
 
 DEFAULT_THREADS = torch.get_num_threads()
 """PyTorch's own choice, read before any run sets another."""
@@ -113,6 +113,16 @@ class Choices:
     compile: Switch = "auto"
     devices: int | None = None
 
+    @property
+    def made(self) -> frozenset[str]:
+        """What of a `Machine` follows from them and from no rule, beside the device."""
+        made = {
+            "threads": self.threads or self.devices,  # Among which threads are divided.
+            "compile": None if self.compile == "auto" else self.compile,
+            "devices": self.devices,
+        }
+        return frozenset(name for name, choice in made.items() if choice is not None)
+
     def __post_init__(self) -> None:
         if self.devices is not None and self.devices < 1:
             raise UserError(f"--devices is {self.devices}; expected a whole number ≥ 1.")
@@ -146,7 +156,7 @@ class Choices:
         devices = self.devices or 1
         few = 1 if mult_adds < BIG_ENOUGH_FOR_THREADS else max(DEFAULT_THREADS // devices, 1)
         tiled = device == "cpu" and precision == "bf16" and has_amx()
-        pays = device == "cuda" or (tiled and mult_adds * images >= LONG_ENOUGH_TO_COMPILE)
+        pays = device == "cuda" or (tiled and images >= LONG_ENOUGH_TO_COMPILE)
         automatic = pays and not deterministic and has_compiler()
         return Machine(
             device=device,

@@ -9,7 +9,6 @@ from potstill.divergence import teacher_right
 from potstill.gram import laid_out
 from potstill.inside import Inside
 from potstill.seeds import fold
-from potstill.sight import look
 from potstill.term import Plan, Progress, Term, expect_teacher
 from potstill.types import Batch, Pass, Trace
 
@@ -135,23 +134,6 @@ def _rows(batch: Batch, rows: Tensor) -> Batch:
 def _shown(trace: Trace, rows: Tensor) -> Trace:
     taps = {tap: value[rows] for tap, value in trace.taps.items()}
     return Trace(trace.logits[rows], taps, tuple(_shown(member, rows) for member in trace.members))
-
-
-def dry_run(
-    student: nn.Module,
-    student_taps: Sequence[str],
-    teacher: nn.Module | None,
-    teacher_taps: Sequence[str],
-    shape: tuple[int, int, int],
-    classes: int,
-) -> tuple[Trace, Trace | None]:
-    """Show two zero images to copies of both networks, eagerly, before anything is trained (see `sight.look`).
-
-    Raises:
-        UserError: a network cannot read the images, a tap lies, or the answers are not one logit per class.
-    """
-    first = look("student", student, student_taps, shape, classes)
-    return first, None if teacher is None else look("teacher", teacher, teacher_taps, shape, classes)
 
 
 def learn(

@@ -48,7 +48,7 @@ Json = dict[str, Any]
 
 def write_bytes(path: Path, payload: bytes) -> None:
     """Replace a file as a whole: written beside it under a temporary name, synced, renamed."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # Another process may write the same.
     with open(temporary, "wb") as file:
         file.write(payload)
         file.flush()

@@ -2,8 +2,6 @@
 
 import hashlib
 
-import numpy as np
-
 
 def fold(seed: int, *purpose: str | int) -> int:
     """A seed of its own for each purpose: 63 bits that depend on every part, and on nothing else.
@@ -18,8 +16,3 @@ def fold(seed: int, *purpose: str | int) -> int:
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in (seed, *purpose))
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
-
-
-def generator(seed: int, *purpose: str | int) -> np.random.Generator:
-    """A NumPy generator that starts at `fold(seed, *purpose)`."""
-    return np.random.Generator(np.random.PCG64(fold(seed, *purpose)))

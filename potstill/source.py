@@ -89,6 +89,7 @@ class Live(Source):
     last; all of them where there is a store. Otherwise the network is asked at every step, about the very batch.
 
     Attributes:
+        reading: How it reads images and names classes, where that is not how the data has them.
         asked: Batches that the network has seen.
         checks: Those of them that it has seen only to compare what it says with what is stored.
     """
@@ -110,7 +111,7 @@ class Live(Source):
         self._resident = resident
         self._walk = walk
         self._machine = machine
-        self._reading = reading
+        self.reading = reading
         names = aliases(network)
         self._run = ranks.divided(trace(self.network, aliases=names, compile=machine.compile))
         # Compiled, a network may give other bits where other taps are asked for: so what is kept of them never is.
@@ -124,7 +125,7 @@ class Live(Source):
 
     @property
     def passes(self) -> int:
-        """Batches that the network has seen to answer for them, for tests and reports."""
+        """Batches that the network has seen to answer for them; a store is there to make them none."""
         return self.asked - self.checks
 
     @property
@@ -151,11 +152,11 @@ class Live(Source):
         """The network's."""
         assert self.network is not None
         shape, classes = self._resident.shape, self._resident.classes
-        if self._reading is not None:
-            shape, classes = self._reading.shape(shape), self._reading.outputs(classes)
+        if self.reading is not None:
+            shape, classes = self.reading.shape(shape), self.reading.outputs(classes)
         answer = look("teacher", self.network, taps, shape, classes)
         self._forms |= {tap: Form.of(tap, value) for tap, value in answer.taps.items()}
-        return answer if self._reading is None else Trace(self._reading.logits(answer.logits), answer.taps)
+        return answer if self.reading is None else Trace(self.reading.logits(answer.logits), answer.taps)
 
     def _answer(self, batch: Batch, split: Split, taps: Sequence[str], turns: Turns, logits: bool) -> Trace:
         """The network's, or what it said before."""
@@ -264,7 +265,7 @@ class Live(Source):
         return self._read(rows) if sample is None else sample.logits(rows, self._resident.classes)
 
     def _read(self, logits: Tensor) -> Tensor:
-        return logits.float() if self._reading is None else self._reading.logits(logits.float())
+        return logits.float() if self.reading is None else self.reading.logits(logits.float())
 
     @torch.no_grad()
     def _ask(self, batch: Batch, taps: Sequence[str], kept: bool = False) -> Trace:
@@ -272,7 +273,7 @@ class Live(Source):
         assert self.network is not None
         self.network.eval()
         self.asked += 1
-        inputs = batch.inputs if self._reading is None else self._reading.inputs(batch.inputs, self._resident)
+        inputs = batch.inputs if self.reading is None else self.reading.inputs(batch.inputs, self._resident)
         with self._machine.autocast():
             return (self._eager if kept and taps else self._run)(inputs, tuple(taps))
 

@@ -1,6 +1,6 @@
 """Kinds of teachers beside the trained network: ensembles, controls, the student's own average and past, its peers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from potstill.choir import Choir, Even, Misplaced
-from potstill.codec import digest, encode
+from potstill.codec import LATER, digest, encode
 from potstill.data import Resident
 from potstill.errors import UserError
 from potstill.inside import Average, Inside, Past
 from potstill.models import Network, build
+from potstill.reading import Reading
 from potstill.seeds import fold
 from potstill.source import Source
 from potstill.store.sampling import Sample
@@ -31,10 +32,18 @@ class Untrained(Teacher):
     Attributes:
         drawn: The network.
         seed: Of its weights.
+        reading: How it reads images and names classes, where that is not how the data has them.
     """
 
     drawn: Network
     seed: int = 0
+    reading: Reading | None = field(default=None, metadata=LATER)
+
+    def __post_init__(self) -> None:
+        if self.drawn.knows:
+            raise UserError(
+                f"Untrained was given {self.drawn.name!r} with weights that it learned; name a network without any."
+            )
 
     @property
     def networks(self) -> tuple[Network, ...]:
@@ -53,7 +62,7 @@ class Untrained(Teacher):
 
     def open(self, around: Surroundings) -> Source:
         """The network at work; it is not asked to be better than chance."""
-        source = super().open(around)
+        source = around.live(self.drawn.name, self.load(around.runs_dir), self.reading)
         source.answerable = False
         return source
 

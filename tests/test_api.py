@@ -104,11 +104,16 @@ def test_the_callers_random_numbers_and_threads_matter_to_nothing_and_are_left_a
         torch.manual_seed(seed)
         np.random.seed(seed)
         torch.set_num_threads(seed + 1)
+        torch.use_deterministic_algorithms(bool(seed), warn_only=True)
+        torch.backends.cudnn.benchmark = bool(seed)
         state = torch.get_rng_state()
         results.append(plainly("digits_conv", tmp_path / str(seed), teacher=teacher))
         assert torch.equal(torch.get_rng_state(), state)
         assert torch.get_num_threads() == seed + 1
+        assert torch.are_deterministic_algorithms_enabled() == torch.backends.cudnn.benchmark == bool(seed)
     torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = False
     one, other = results
     assert one.folder.name == other.folder.name
     assert equal(one.student.state_dict(), other.student.state_dict())

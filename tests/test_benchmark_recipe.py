@@ -1,5 +1,6 @@
 """The benchmark on CIFAR-100: every method fits every pair, on the recipe of the field."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +19,11 @@ from potstill.data import Data
 from potstill.display import Silent
 from potstill.machine import Machine
 from potstill.models import Network, aliases, build, names
-from potstill.objective import dry_run, learn, weighted_sum
+from potstill.objective import learn, weighted_sum
 from potstill.optim import Constant, MultiStep
 from potstill.places import classifier
 from potstill.run import ResultOf, Run, fingerprint
+from potstill.sight import look
 from potstill.stage import Stage
 from potstill.sweep import Arm, Sweep
 from potstill.taps import trace
@@ -60,6 +62,11 @@ def networks(run: Run, teacher: nn.Module | None = None) -> tuple[nn.Module, nn.
     return student.train(), teacher
 
 
+def looks(student: nn.Module, ours: Sequence[str], teacher: nn.Module, theirs: Sequence[str]) -> tuple[Trace, Trace]:
+    """What a dry run of both networks gives."""
+    return look("student", student, ours, IMAGE, 100), look("teacher", teacher, theirs, IMAGE, 100)
+
+
 def shown(network: nn.Module, taps: list[str]) -> Trace:
     """What a network says about four images."""
     images = torch.randn(4, *IMAGE, generator=torch.Generator().manual_seed(3))
@@ -83,7 +90,7 @@ def test_every_method_fits(above: str, below: str):
     student, teacher = networks(own[0].run)
     for group, network in ((own, student), ([reused], networks(reused.run, teacher)[0])):
         ours, theirs = taps_of(stages_of(group))
-        dry = dry_run(network, ours, teacher, theirs, IMAGE, 100)
+        dry = looks(network, ours, teacher, theirs)
         with torch.no_grad():
             answer = shown(teacher, theirs)
         said = shown(network, ours)
@@ -139,7 +146,7 @@ def test_layers_of_unlike_width_are_refused_by_the_dry_run():
     run = arm("fsp", "wrn_40_2", "wrn_40_1").run
     student, teacher = networks(run)
     (term,) = run.stages[0].terms
-    dry = dry_run(student, term.student_taps, teacher, term.teacher_taps, IMAGE, 100)
+    dry = looks(student, term.student_taps, teacher, term.teacher_taps)
     with pytest.raises(UserError, match=r"^The term 'fsp' compares .* equal"):
         learn([term], nn.ModuleDict(), *dry, plan(teacher, student, 4, 100), 7)
 

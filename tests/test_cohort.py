@@ -246,3 +246,22 @@ def test_a_finished_cohort_does_nothing(tmp_path: Path):
     before = {path: path.stat().st_mtime_ns for folder in folders for path in folder.iterdir()}
     assert tiny.train_in(tmp_path, runs) == folders
     assert {path: path.stat().st_mtime_ns for folder in folders for path in folder.iterdir()} == before
+
+
+def test_what_another_process_finished_meanwhile_is_left_as_it_is(tmp_path: Path):
+    first, second = (
+        tiny.run(name, stages=[tiny.labels_only(epochs)]) for name, epochs in (("first", 1), ("second", 2))
+    )
+    files: dict[Path, bytes] = {}
+
+    class Meanwhile(tiny.Lines):
+        """The accuracy of the teacher is told when it is decided what is to be trained, and nothing is held yet."""
+
+        def line(self, text: str) -> None:
+            if not files:
+                (folder,) = tiny.train_in(tmp_path, [first])
+                files.update((path, path.read_bytes()) for path in folder.iterdir())
+
+    folders = tiny.train_in(tmp_path, [first, second], display=Meanwhile())
+    assert all((folder / "result.json").exists() for folder in folders)
+    assert {path: path.read_bytes() for path in folders[0].iterdir()} == files

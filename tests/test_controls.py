@@ -13,6 +13,7 @@ from potstill.display import Silent
 from potstill.execution import execute
 from potstill.machine import Choices
 from potstill.methods import AVER, KD, Hint, Labels
+from potstill.reading import Reading
 from potstill.run import Run, result_of
 from potstill.stage import Stage
 from potstill.sweep import Arm, Sweep
@@ -39,6 +40,7 @@ def test_every_taught_arm_is_followed_by_its_controls():
             taught("average", Labels(), KD(), teacher=EMA()),
             taught("three", Labels(), AVER(), teacher=Ensemble((above, tiny.teacher()))),
             taught("given", KD()),
+            taught("read otherwise", KD(), teacher=replace(above, reading=Reading(size=8))),
         ),
         seeds=(0, 1),
     )
@@ -56,12 +58,17 @@ def test_every_taught_arm_is_followed_by_its_controls():
         "three",
         "three; shuffled teacher",
         "given",
-        *(f"given; {who} teacher" for who in ("shuffled", "untrained", "uniform")),
+        *(f"given; {who} teacher" for who in ("shuffled", "uniform")),  # An untrained one would be drawn from its name.
+        "read otherwise",
+        *(f"read otherwise; {who} teacher" for who in ("shuffled", "untrained", "uniform")),
+        "read otherwise; its own kind as teacher",
     ]
     soft = found["soft"]
     assert found["soft; shuffled teacher"] == replace(soft, name="soft-shuffled", teacher=Shuffled(above))
     assert found["soft; uniform teacher"].teacher == Uniform()
     assert found["soft; untrained teacher"].teacher == Untrained(tiny.wider())
+    read = found["read otherwise; untrained teacher"]
+    assert read.teacher == Untrained(tiny.wider(), reading=Reading(size=8))
     own = replace(above.run, name="above-self", student=soft.student, seed=1003)
     assert found["soft; its own kind as teacher"].teacher == result_of(own)
 

@@ -12,14 +12,16 @@ import pytest
 import torch
 
 from potstill import machine as rules
+from potstill import record
 from potstill.errors import UserError
 from potstill.execution import machine_for
 from potstill.machine import Choices, Machine, Precision, cpu_flags, describe, differences, multiplies_bf16
 from potstill.models import Network, build
 from potstill.recipes.cifar100 import benchmark
+from potstill.run import fingerprint
 
 SMALL, MIDDLE, BIG = 999_999, 1_000_000, 5_000_000
-LONG = rules.LONG_ENOUGH_TO_COMPILE // BIG
+LONG = rules.LONG_ENOUGH_TO_COMPILE
 TILED = "amx_bf16" in cpu_flags() and shutil.which("g++") is not None
 
 
@@ -80,7 +82,7 @@ def test_a_cpu_multiplies_bf16_when_its_flags_say_so():
 
 
 def test_the_cpu_compiles_what_trains_long_on_tiles_and_else_what_it_is_asked_to():
-    assert cpu(BIG, images=LONG).compile == cpu(SMALL, "bf16", images=BIG * LONG).compile == TILED
+    assert cpu(BIG, images=LONG).compile == cpu(SMALL, "bf16", images=LONG).compile == TILED
     assert not cpu(BIG, images=LONG - 1).compile
     assert not cpu(BIG, "fp32", images=LONG).compile
     assert not cpu(BIG, deterministic=True, images=LONG).compile
@@ -94,6 +96,22 @@ def test_nothing_is_compiled_by_rule_where_there_is_no_compiler(monkeypatch: pyt
         monkeypatch.setenv(name, value)
     assert not Choices().resolve(BIG, images=LONG).compile
     assert Choices(compile="on").resolve(BIG).compile
+
+
+def test_a_run_goes_on_as_it_was_begun_but_for_what_is_asked(tmp_path: Path):
+    run = benchmark(method="kd").arms[0].run
+    begun = Machine(device="cpu", precision="fp32", threads=3, compile=False, devices=2, fold=False)
+    folder = record.folder_of(tmp_path, run.name, fingerprint(run))
+    record.make_folder(folder)
+    record.write_json(folder / "env.json", describe(begun))
+
+    def now(**asked: Any) -> Machine:
+        return machine_for(run, Choices(device="cpu", **asked), tmp_path)
+
+    assert now() == begun
+    assert now(threads=1) == replace(begun, threads=1)
+    assert now(compile="on") == replace(begun, compile=True)
+    assert now(devices=1) == replace(begun, devices=1, threads=rules.DEFAULT_THREADS)
 
 
 def test_the_length_of_a_run_decides_whether_it_is_compiled(tmp_path: Path):

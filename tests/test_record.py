@@ -62,11 +62,25 @@ def test_a_kill_while_writing_leaves_the_old_file(moment: str, tmp_path: Path):
         "record.write_json(pathlib.Path(sys.argv[1]), {'turn': 2})\n"
     )
     assert run_python(program, path).returncode == -signal.SIGKILL
-    assert {entry.name for entry in tmp_path.iterdir()} == {"file.json", "file.json.tmp"}
+    (half,) = [entry for entry in tmp_path.iterdir() if entry != path]
+    assert half.name.startswith("file.json.")
+    assert half.suffix == ".tmp"  # As a run that goes on removes them.
     assert record.read_json(path) == {"turn": 1}
     record.write_json(path, {"turn": 3})
     assert record.read_json(path) == {"turn": 3}
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file.json"]
+    assert {entry.name for entry in tmp_path.iterdir()} == {"file.json", half.name}
+
+
+def test_many_processes_may_write_one_file(tmp_path: Path):
+    path = tmp_path / "file.json"
+    program = (
+        "import sys, pathlib; from potstill import record\n"
+        "for turn in range(200): record.write_json(pathlib.Path(sys.argv[1]), {'turn': turn})\n"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", program, str(path)]) for _ in range(3)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    assert record.read_json(path) == {"turn": 199}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_lines_are_appended_and_cut_back(tmp_path: Path):

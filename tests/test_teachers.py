@@ -117,6 +117,14 @@ def test_a_member_at_chance_is_refused_by_its_place():
             "or name them so that they are drawn.",
         ),
         (
+            lambda: Untrained(Network.given(tiny.linear_teacher(), tiny.CLASSES)),
+            "Untrained was given 'Sequential' with weights that it learned; name a network without any.",
+        ),
+        (
+            lambda: Untrained(Network("timm:resnet18", 4, options={"pretrained": True})),
+            "Untrained was given 'timm:resnet18' with weights that it learned; name a network without any.",
+        ),
+        (
             lambda: Reading(mean=(0.5,)),
             "The teacher reads with mean=(0.5,) and std=(); expected one number per channel in both, deviations above "
             "0.",
@@ -197,6 +205,17 @@ def test_a_teacher_sees_images_of_its_own_size():
     assert source.look(()).logits.shape == (2, tiny.CLASSES)
     resized = nn.functional.interpolate(batch.inputs, (16, 16), mode="bilinear", antialias=True)
     torch.testing.assert_close(source(batch, resident.train).logits, large(resized))
+
+
+def test_a_teacher_of_a_fixed_size_teaches_and_is_counted_at_that_size(runs_dir: Path):
+    small = tiny.linear_teacher().get_parameter("1.weight").detach().view(tiny.CLASSES, 3, 8, 8)
+    layer = nn.Linear(3 * 16 * 16, tiny.CLASSES, bias=False)
+    layer.weight = nn.Parameter(nn.functional.interpolate(small, (16, 16), mode="bilinear").flatten(1) / 4)
+    large = nn.Sequential(nn.Flatten(), layer)
+    _, folder = result(runs_dir, taught(Given(Network.given(large, tiny.CLASSES), Reading(size=16))))
+    summary = record.read_json(folder / "summary.json")
+    assert summary is not None
+    assert summary["teacher"]["mult_adds"] == 3 * 16 * 16 * tiny.CLASSES
 
 
 def test_classes_are_named_by_a_map_and_unknown_ones_are_never_meant(runs_dir: Path):

@@ -13,7 +13,7 @@ from potstill.data.order import rows as rows
 from potstill.data.resident import Resident as Resident
 from potstill.data.resident import Split as Split
 from potstill.data.resident import load as load
-from potstill.data.sources import Source as Source
+from potstill.data.sources import Published as Published
 from potstill.data.sources import info as info
 from potstill.data.sources import names as names
 from potstill.data.spec import Data as Data

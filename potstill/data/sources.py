@@ -18,7 +18,7 @@ from potstill.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class Published:
     """What is known of a named set without loading it.
 
     Attributes:
@@ -46,7 +46,7 @@ class Source:
     content: str
 
 
-_DIGITS = Source(
+_DIGITS = Published(
     name="digits",
     title="Digits (UCI, scikit-learn)",
     folder="",
@@ -58,7 +58,7 @@ _DIGITS = Source(
     std=(0.3540,),
     content="7e77c8e870c380397345cc765fb66c28694c7b3814580e07fd6a19bcac2a59bc",
 )
-_MNIST = Source(
+_MNIST = Published(
     name="mnist",
     title="MNIST",
     folder="MNIST",
@@ -70,7 +70,7 @@ _MNIST = Source(
     std=(0.3081,),
     content="03d6b6fdff6df5060a5baeca5ee9c48844d5f984571a0d8f2d6d75510d9a2cf5",
 )
-_FASHION_MNIST = Source(
+_FASHION_MNIST = Published(
     name="fashion_mnist",
     title="Fashion-MNIST",
     folder="FashionMNIST",
@@ -82,7 +82,7 @@ _FASHION_MNIST = Source(
     std=(0.3530,),
     content="e377122625dd16b4c9f3a38c568044e77e3b1cdf5eafa47362192f7efe472263",
 )
-_CIFAR10 = Source(
+_CIFAR10 = Published(
     name="cifar10",
     title="CIFAR-10",
     folder="cifar-10-batches-py",
@@ -94,7 +94,7 @@ _CIFAR10 = Source(
     std=(0.2470, 0.2435, 0.2616),
     content="939d359bc83ede8da0b23b2f745cbfd0241bf973749cc9cd3c821db41f35407c",
 )
-_CIFAR100 = Source(
+_CIFAR100 = Published(
     name="cifar100",
     title="CIFAR-100",
     folder="cifar-100-python",
@@ -114,7 +114,7 @@ def names() -> tuple[str, ...]:
     return tuple(_SOURCES)
 
 
-def info(name: str) -> Source:
+def info(name: str) -> Published:
     """What is known of a named set; `UserError` with the nearest names if there is none of that name."""
     if name in _SOURCES:
         return _SOURCES[name]
@@ -153,7 +153,7 @@ def read(name: str) -> Arrays:
         ) from error
 
 
-def _fetch(source: Source) -> None:
+def _fetch(source: Published) -> None:
     """Downloads beside the final place and renames, so that no other process ever sees half a set."""
     try:
         root().mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ def _fetch(source: Source) -> None:
         ) from error
 
 
-def _open(source: Source, folder: Path, *, download: bool) -> Arrays:
+def _open(source: Published, folder: Path, *, download: bool) -> Arrays:
     # torchvision takes seconds to import, and most of the library never needs it.
     from torchvision import datasets
 

@@ -111,7 +111,7 @@ def content(data: Data) -> str:
 def train_images(data: Data) -> int:
     """How many images a student learns from, without loading the set: the training split less validation."""
     count = len(data.arrays.y_train) if data.arrays is not None else sources.info(data.name).train
-    return count - int(count * data.validation)
+    return count - round(count * data.validation)
 
 
 def shape_of(data: Data) -> tuple[int, int, int]:

@@ -62,6 +62,11 @@ class Network:
     module: nn.Module | None = field(default=None, compare=False, repr=False)
     initial: str | None = None
 
+    @property
+    def knows(self) -> bool:
+        """Whether it comes with weights that were learned: a given module, or what its source is told to fetch."""
+        return self.initial is not None or bool(self.options.get("pretrained") or self.options.get("weights"))
+
     def __post_init__(self) -> None:
         if self.classes < 2:
             raise UserError(f"Network {self.name!r} was given {self.classes} classes; expected 2 or more.")

@@ -57,7 +57,8 @@ def describe(recipe: str, sweep: Sweep, choices: Choices, runs_dir: Path) -> str
             lines.append(f"{size_and_seed} ({names}): {state}; {_machine(cohort.machine)}, {taken}")
     lines += [
         "",
-        f"{_count(len(runs), 'run')} in {runs_dir}; about {_time(total)} in all if nothing runs side by side.",
+        f"{_count(len(runs), 'run')} in {runs_dir}; the students' steps take about {_time(total)} in all, "
+        "if nothing runs side by side.",
     ]
     return "\n".join(lines)
 

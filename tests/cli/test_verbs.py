@@ -179,7 +179,11 @@ def test_the_plan_of_every_recipe_is_shown_without_data(name: str, place: Path, 
         told,
         re.MULTILINE,
     )
-    assert re.search(r"^\d+ runs in runs; about .* in all if nothing runs side by side\.$", told, re.MULTILINE)
+    assert re.search(
+        r"^\d+ runs in runs; the students' steps take about .* in all, if nothing runs side by side\.$",
+        told,
+        re.MULTILINE,
+    )
     assert not (place / "runs").exists()
     assert not list((place / "empty").iterdir())
 
