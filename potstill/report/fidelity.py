@@ -12,16 +12,23 @@ from matplotlib.ticker import MaxNLocator
 from potstill.report.figures import Marks
 from potstill.report.outcome import Outcome
 from potstill.report.plate import COLOURED, Mark, Panel, Plate
-from potstill.report.rows import Row, chosen, students
+from potstill.report.rows import Row, chosen, fallen, students
 from potstill.report.size import below, legend
 from potstill.report.style import WIDE, Style
+from potstill.report.words import accuracy
 
 Measure = Callable[[Outcome], float | None]
 
 
 def scatter(name: str, table: Sequence[Row], marks: Marks) -> list[Plate]:
-    """Agreement with the teacher, and divergence from it, against test accuracy: a dot per run."""
-    arms = [row for row in students(table) if row.over(lambda o: o.agreement) and row.over(lambda o: o.kl_to_teacher)]
+    """Agreement with the teacher, and divergence from it, against test accuracy: a dot per run.
+
+    Arms whose training failed are left out: they alone would be what the figure and its correlation say.
+    """
+    known = [row for row in students(table) if row.over(lambda o: o.agreement) and row.over(lambda o: o.kl_to_teacher)]
+    below = fallen(known)
+    arms = [row for row in known if row not in below]
+    left_out = f" Not among them: {'; '.join(f'{row.arm} {accuracy(row)}' for row in below)}." if below else ""
     if len({(entry.outcome.agreement, entry.outcome.test_accuracy) for row in arms for entry in row.entries}) < 2:
         return []
     measures: tuple[tuple[str, str, Measure, float], ...] = (
@@ -31,7 +38,7 @@ def scatter(name: str, table: Sequence[Row], marks: Marks) -> list[Plate]:
     return [
         Plate(
             f"Accuracy and {'agreement' if key == 'agreement' else 'divergence'}",
-            "A dot is one run, a ring the mean of its arm." + _correlated(arms, measure),
+            "A dot is one run, a ring the mean of its arm." + _correlated(arms, measure) + left_out,
             (_panel(f"{name}-fidelity-{key}", arms, unit, measure, scale, marks),),
             wide=True,
         )

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from potstill.report.plate import Mark, Panel, Plate, few
 from potstill.report.power import FEWEST
-from potstill.report.rows import Row, chosen, paired, students
+from potstill.report.rows import Row, chosen, fallen, paired, students
 from potstill.report.style import WIDE, Style
 from potstill.report.verdict import Verdict
 from potstill.report.words import accuracy, ruling
@@ -65,13 +65,21 @@ def seeded(axes: Axes, values: Sequence[float], y: float, colour: str, style: St
 
 
 def dots(name: str, table: Sequence[Row], marks: Marks) -> Plate:
-    """Test accuracy of every run: a dot per seed, a line at the mean, a diamond at the published value."""
+    """Test accuracy of every run: a dot per seed, a line at the mean, a diamond at the published value.
+
+    Of arms whose training failed an arrow tells the mean, so that the others can be told apart.
+    """
     arms = students(table)
     shown = chosen(arms, DOTS)
+    below = fallen(shown)
 
     def draw(style: Style) -> Figure:
         with lined(style, [row.arm for row in shown], "test accuracy, %") as (figure, axes):
             for place, row in enumerate(shown):
+                if row in below:
+                    told = f"← {100 * row.test_accuracy.mean:.2f}"
+                    axes.text(0, -place, told, transform=axes.get_yaxis_transform(), va="center", ha="left")
+                    continue
                 values = [100 * value for value in row.test_accuracy.values]
                 seeded(axes, values, -place, marks[row.arm].colour(style), style)
                 if row.published is not None:
@@ -81,7 +89,9 @@ def dots(name: str, table: Sequence[Row], marks: Marks) -> Plate:
 
     described = "; ".join(f"{row.arm} {accuracy(row)}" for row in shown)
     panel = Panel(name, "Test accuracy of every run, by arm", f"{described}.", draw)
-    return Plate("Every seed", _dots_caption(table, arms, shown), (panel,), wide=True)
+    caption = _dots_caption(table, arms, shown)
+    caption += " An arrow is the mean of an arm that lies further down." if below else ""
+    return Plate("Every seed", caption, (panel,), wide=True)
 
 
 def _diamond(axes: Axes, x: float, y: float, style: Style) -> None:

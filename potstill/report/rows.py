@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from potstill.record import Json
@@ -134,6 +135,21 @@ def students(table: Sequence[Row]) -> tuple[Row, ...]:
 def best(table: Sequence[Row]) -> Row:
     """The arm of highest mean test accuracy."""
     return max(table, key=lambda row: row.test_accuracy.mean)
+
+
+def fallen(table: Sequence[Row]) -> tuple[Row, ...]:
+    """The arms whose training failed: few, ten points and more below the others, which they would press together.
+
+    They are the fewest, a quarter at most, without which the others' runs lie in a quarter of the range of all.
+    """
+    order = sorted(table, key=lambda row: row.test_accuracy.mean)
+    values = [row.test_accuracy.values for row in order]
+    for count in range(1, len(order) // 4 + 1):
+        low, rest = (tuple(chain(*part)) for part in (values[:count], values[count:]))
+        near = max(rest) - min(rest) <= (max(rest) - min(low)) / 4
+        if near and min(rest) - max(low) >= 0.1:
+            return tuple(row for row in table if row in order[:count])
+    return ()
 
 
 def chosen(table: Sequence[Row], limit: int) -> tuple[Row, ...]:

@@ -12,7 +12,7 @@ from potstill.report.curves import apart
 from potstill.report.interval import interval
 from potstill.report.load import gather
 from potstill.report.plate import marks
-from potstill.report.rows import Row, rows
+from potstill.report.rows import Row, fallen, rows
 from potstill.report.series import Curve, later_range
 from potstill.report.settings import response
 from potstill.report.size import front, short, sizes
@@ -213,3 +213,33 @@ def test_a_stage_that_seeds_begin_at_unlike_epochs_is_drawn_from_its_own_first(r
     assert axes.get_xlabel() == "epoch"
     (axes,) = told["g1-accuracy-0"].draw(PAGE).axes
     assert not [line for line in axes.lines if line.get_linestyle() == ":"]  # No epoch ends the stage in both.
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "below"),
+    [
+        ((0.80, 0.83, 0.82, 0.10, 0.81), ("3",)),
+        ((0.10, 0.83, 0.82, 0.12, 0.81, 0.8, 0.81, 0.82), ("0", "3")),
+        ((0.80, 0.83, 0.82, 0.73, 0.81), ()),  # Not ten points below.
+        ((0.60, 0.83, 0.72, 0.10, 0.81), ()),  # The others are not near one another.
+        ((0.82, 0.10, 0.83), ()),  # Of three, none is an exception.
+        ((0.80, 0.83, 0.12, 0.10, 0.81), ()),  # More than a quarter.
+    ],
+)
+def test_arms_whose_training_failed_are_told_and_not_drawn(
+    accuracies: tuple[float, ...], below: tuple[str, ...], runs: Runs, tmp_path: Path
+):
+    for place, accuracy in enumerate(accuracies):
+        for seed in (1, 2):
+            runs.run(str(place), seed, accuracy + seed / 1000, agreement=accuracy)
+    file = runs.sweep()
+    (group,) = gather([file]).groups
+    assert tuple(row.arm for row in fallen(rows(group))) == below
+    page = write([file], tmp_path / "out").read_text()
+    drawings = {name: re.findall(r"<text[^>]*>([^<]*)</text>", text) for name, text in re.findall(DRAWING, page, re.S)}
+    means = [f"← {100 * accuracies[int(arm)] + 0.15:.2f}" for arm in below]
+    assert [text for text in drawings["g1-seeds"] if "←" in text] == means
+    assert page.count("An arrow is the mean of an arm that lies further down.") == bool(below)
+    assert page.count("Not among them: ") == 2 * bool(below)
+    drawn = {text.removeprefix("\u200b") for text in drawings["g1-fidelity-agreement"]} & set(map(str, range(9)))
+    assert not drawn & set(below)
