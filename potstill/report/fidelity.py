@@ -15,7 +15,7 @@ from potstill.report.plate import COLOURED, Mark, Panel, Plate
 from potstill.report.rows import Row, chosen, fallen, students
 from potstill.report.size import below, legend
 from potstill.report.style import WIDE, Style
-from potstill.report.words import accuracy
+from potstill.report.words import undrawn
 
 Measure = Callable[[Outcome], float | None]
 
@@ -26,9 +26,8 @@ def scatter(name: str, table: Sequence[Row], marks: Marks) -> list[Plate]:
     Arms whose training failed are left out: they alone would be what the figure and its correlation say.
     """
     known = [row for row in students(table) if row.over(lambda o: o.agreement) and row.over(lambda o: o.kl_to_teacher)]
-    below = fallen(known)
-    arms = [row for row in known if row not in below]
-    left_out = f" Not among them: {'; '.join(f'{row.arm} {accuracy(row)}' for row in below)}." if below else ""
+    lost = fallen(known)
+    arms = [row for row in known if row not in lost]
     if len({(entry.outcome.agreement, entry.outcome.test_accuracy) for row in arms for entry in row.entries}) < 2:
         return []
     measures: tuple[tuple[str, str, Measure, float], ...] = (
@@ -38,7 +37,7 @@ def scatter(name: str, table: Sequence[Row], marks: Marks) -> list[Plate]:
     return [
         Plate(
             f"Accuracy and {'agreement' if key == 'agreement' else 'divergence'}",
-            "A dot is one run, a ring the mean of its arm." + _correlated(arms, measure) + left_out,
+            "A dot is one run, a ring the mean of its arm." + undrawn(lost) + _correlated(arms, measure),
             (_panel(f"{name}-fidelity-{key}", arms, unit, measure, scale, marks),),
             wide=True,
         )

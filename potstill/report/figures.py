@@ -16,7 +16,7 @@ from potstill.report.power import FEWEST
 from potstill.report.rows import Row, chosen, fallen, paired, students
 from potstill.report.style import WIDE, Style
 from potstill.report.verdict import Verdict
-from potstill.report.words import accuracy, ruling
+from potstill.report.words import accuracy, ruling, undrawn
 
 DOTS = 30
 """How many arms a figure holds at most."""
@@ -71,12 +71,12 @@ def dots(name: str, table: Sequence[Row], marks: Marks) -> Plate:
     """
     arms = students(table)
     shown = chosen(arms, DOTS)
-    below = fallen(shown)
+    lost = fallen(shown)
 
     def draw(style: Style) -> Figure:
         with lined(style, [row.arm for row in shown], "test accuracy, %") as (figure, axes):
             for place, row in enumerate(shown):
-                if row in below:
+                if row in lost:
                     told = f"← {100 * row.test_accuracy.mean:.2f}"
                     axes.text(0, -place, told, transform=axes.get_yaxis_transform(), va="center", ha="left")
                     continue
@@ -90,7 +90,7 @@ def dots(name: str, table: Sequence[Row], marks: Marks) -> Plate:
     described = "; ".join(f"{row.arm} {accuracy(row)}" for row in shown)
     panel = Panel(name, "Test accuracy of every run, by arm", f"{described}.", draw)
     caption = _dots_caption(table, arms, shown)
-    caption += " An arrow is the mean of an arm that lies further down." if below else ""
+    caption += " An arrow is the mean of an arm that lies further down." if lost else ""
     return Plate("Every seed", caption, (panel,), wide=True)
 
 
@@ -103,8 +103,7 @@ def _dots_caption(table: Sequence[Row], arms: Sequence[Row], shown: Sequence[Row
     if any(row.published is not None for row in shown):
         text += " A diamond is the published value."
     text += few(shown, arms)
-    teachers = [f"{row.arm} {accuracy(row)}" for row in table if row not in arms]
-    return text + (f" Not drawn: {'; '.join(teachers)}." if teachers else "")
+    return text + undrawn([row for row in table if row not in arms])
 
 
 def verdicts(name: str, table: Sequence[Row], marks: Marks) -> Plate | None:

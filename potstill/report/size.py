@@ -13,9 +13,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from potstill.report.figures import Marks
 from potstill.report.matrix import cut
 from potstill.report.plate import COLOURED, Panel, Plate
-from potstill.report.rows import Row, chosen, students
+from potstill.report.rows import Row, chosen, fallen, students
 from potstill.report.style import WIDE, Style, logarithmic
-from potstill.report.words import accuracy
+from potstill.report.words import accuracy, undrawn
 
 SHORT = 18
 """Up to how many letters names stand in two columns."""
@@ -54,10 +54,15 @@ def sizes(table: Sequence[Row]) -> tuple[str, dict[str, float]] | None:
 
 
 def pareto(name: str, table: Sequence[Row], marks: Marks) -> Plate | None:
-    """Test accuracy against size, teachers among it; None where all are of one size."""
+    """Test accuracy against size, teachers among it; None where all are of one size.
+
+    Arms whose training failed are left out, so that the others can be told apart.
+    """
     if (measured := sizes(table)) is None:
         return None
     unit, size = measured
+    lost = fallen(students(table))
+    table = [row for row in table if row not in lost]
     edge = front([(size[row.arm], 100 * row.test_accuracy.mean) for row in table])
     teachers = [row for row in table if row not in students(table)]
     named = [*chosen(students(table), COLOURED), *teachers[:2]]
@@ -76,7 +81,7 @@ def pareto(name: str, table: Sequence[Row], marks: Marks) -> Plate | None:
     caption = (
         f"A dot is one run, a ring the mean of its arm, a star a teacher; the axis of {unit} is logarithmic. The line "
         "joins those that nothing of their size or smaller beats."
-    )
+    ) + undrawn(lost)
     panel = Panel(name, f"Test accuracy against {unit}", f"{told}.", draw)
     return Plate("Accuracy and size", caption, (panel,), wide=True)
 

@@ -32,6 +32,11 @@ def accuracy(row: Row) -> str:
     return f"{measured(row.test_accuracy)} % (n = {row.n})"
 
 
+def undrawn(table: Sequence[Row]) -> str:
+    """The sentence of a caption on arms that a figure leaves out; empty for none."""
+    return f" Not drawn: {'; '.join(f'{row.arm} {accuracy(row)}' for row in table)}." if table else ""
+
+
 def amount(value: float) -> str:
     """A large count in its unit: 12.05 M."""
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
