@@ -191,6 +191,8 @@ def _compiled(backend: str | Callable[..., Any]) -> Callable[..., tuple[Any, lis
     every pass cost no compilation. Dynamo looks at hooks at all only where `skip_nnmodule_hook_guards` is off: left on,
     what was compiled for some taps may answer for others, whose hooks then do not run.
 
+    What cannot be compiled runs eagerly, and torch warns of it: nobody need have asked for compilation.
+
     Dynamo counts versions as it traces, so a tap overwritten in place within one graph is refused as in an eager pass.
     Across a graph break it is not seen; there the dry run, which is eager, is what refuses the tap.
     """
@@ -199,6 +201,7 @@ def _compiled(backend: str | Callable[..., Any]) -> Callable[..., tuple[Any, lis
     # One compilation per class of network, taps, mode and shape; past the limit passes would silently be eager.
     config.recompile_limit = max(config.recompile_limit, 1024)
     config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, 8192)
+    config.suppress_errors = True
     return torch.compile(_run, backend=backend, dynamic=False)
 
 

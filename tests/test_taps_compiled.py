@@ -53,7 +53,9 @@ class Small(nn.Module):
 @pytest.fixture(autouse=True)
 def fresh_dynamo() -> Iterator[None]:
     # `_compiled` must itself put these right, so each test starts from torch's own defaults.
-    with torch._dynamo.config.patch(skip_nnmodule_hook_guards=True, recompile_limit=8, accumulated_recompile_limit=256):
+    with torch._dynamo.config.patch(
+        skip_nnmodule_hook_guards=True, recompile_limit=8, accumulated_recompile_limit=256, suppress_errors=False
+    ):
         torch._dynamo.reset()
         yield
         torch._dynamo.reset()
@@ -160,6 +162,14 @@ def test_a_compiled_pass_refuses_the_lies_an_eager_one_does(tap: str, words: str
         with pytest.raises(UserError) as told:
             tracer(images(), [*TAPS_A, tap])
         assert str(told.value).startswith(words)
+
+
+def test_what_cannot_be_compiled_runs_as_it_is():
+    def fails(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> None:
+        raise NotImplementedError("no kernel for it")
+
+    net = Small()
+    assert_eager(Tracer(net, {}, _compiled(fails)), net, images(), TAPS_A)
 
 
 @pytest.mark.slow
