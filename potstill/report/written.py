@@ -26,9 +26,14 @@ def note(group: Group, arms: Sequence[Row]) -> str:
 
 
 def _comparison(group: Group, arms: Sequence[Row]) -> Lines:
-    """The comparison with n beside every accuracy; costs that seldom matter are left to the page."""
+    """The comparison with n beside every accuracy; costs of a step that are the same for all are left to the page."""
     table = comparison(group, arms)
-    places = [i for i, column in enumerate(table.columns) if column.family != "Cost per step" and column.title != "n"]
+    unlike = [len({cells[i] for cells in table.cells}) > 1 for i in range(len(table.columns))]
+    places = [
+        i
+        for i, column in enumerate(table.columns)
+        if column.title != "n" and (unlike[i] or column.family != "Cost per step")
+    ]
     heads = ["arm"]
     for i in places:
         column = table.columns[i]
