@@ -166,7 +166,7 @@ def test_a_compiled_pass_refuses_the_lies_an_eager_one_does(tap: str, words: str
 
 def test_what_cannot_be_compiled_runs_as_it_is():
     def fails(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> None:
-        raise NotImplementedError("no kernel for it")
+        raise RuntimeError("no kernel for it")
 
     net = Small()
     assert_eager(Tracer(net, {}, _compiled(fails)), net, images(), TAPS_A)
