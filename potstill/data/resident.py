@@ -10,7 +10,7 @@ from potstill.data import sources
 from potstill.data.arrays import Arrays
 from potstill.data.augment import Augment
 from potstill.data.order import rows as order
-from potstill.data.spec import Data, content
+from potstill.data.spec import Data, content, validation_images
 from potstill.errors import UserError
 from potstill.seeds import fold
 from potstill.types import Batch
@@ -137,7 +137,7 @@ def _arrays(data: Data) -> Arrays:
 
 def _validation(data: Data, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Published places of the images to learn from and of the validation images, both ascending."""
-    share = round(data.validation * count)
+    share = validation_images(data, count)
     if data.validation > 0 and not 0 < share < count:
         raise UserError(
             f"validation={data.validation} of {count} training images of {data.name!r} is {share} images; give a share "

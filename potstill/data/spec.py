@@ -111,7 +111,12 @@ def content(data: Data) -> str:
 def train_images(data: Data) -> int:
     """How many images a student learns from, without loading the set: the training split less validation."""
     count = len(data.arrays.y_train) if data.arrays is not None else sources.info(data.name).train
-    return count - round(count * data.validation)
+    return count - validation_images(data, count)
+
+
+def validation_images(data: Data, count: int) -> int:
+    """How many of so many published training images are kept for validation."""
+    return round(data.validation * count)
 
 
 def shape_of(data: Data) -> tuple[int, int, int]:
