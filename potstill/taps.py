@@ -22,6 +22,7 @@ from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
+from torch._functorch import config as partition  # pyright: ignore[reportPrivateUsage]
 from torch.utils.hooks import RemovableHandle
 
 from potstill.errors import UserError
@@ -175,7 +176,8 @@ def trace(net: nn.Module, *, aliases: Mapping[str, str] = MappingProxyType({}), 
         aliases: Short names for taps: `{"stage1": "layer1", "all": ""}` ('' is the network itself).
         compile: Whether passes run through `torch.compile`; this is the only place that compiles.
     """
-    return Tracer(net, aliases, _compiled("inductor") if compile else _run)
+    on_cpu = all(parameter.device.type == "cpu" for parameter in net.parameters())
+    return Tracer(net, aliases, _compiled("inductor", on_cpu) if compile else _run)
 
 
 def _run(net: nn.Module, inputs: Tensor, catches: Sequence[_Catch]) -> tuple[Any, list[bool]]:
@@ -184,7 +186,7 @@ def _run(net: nn.Module, inputs: Tensor, catches: Sequence[_Catch]) -> tuple[Any
     return output, [catch.overwritten() for catch in catches]
 
 
-def _compiled(backend: str | Callable[..., Any]) -> Callable[..., tuple[Any, list[bool]]]:
+def _compiled(backend: str | Callable[..., Any], on_cpu: bool = True) -> Callable[..., tuple[Any, list[bool]]]:
     """The same pass through `torch.compile`; all networks of one class, taps and shape share what it compiles.
 
     Hooks are traced into the graph. They are guarded by what they do, not by who they are, so hooks set anew for
@@ -192,6 +194,9 @@ def _compiled(backend: str | Callable[..., Any]) -> Callable[..., tuple[Any, lis
     what was compiled for some taps may answer for others, whose hooks then do not run.
 
     What cannot be compiled runs eagerly, and torch warns of it: nobody need have asked for compilation.
+
+    On a CPU the backward pass computes anew whatever is no reduction, convolution or product: torch would keep masks of
+    tapped ReLUs for it, and writing them can cost as much as the rest of the network.
 
     Dynamo counts versions as it traces, so a tap overwritten in place within one graph is refused as in an eager pass.
     Across a graph break it is not seen; there the dry run, which is eager, is what refuses the tap.
@@ -202,6 +207,7 @@ def _compiled(backend: str | Callable[..., Any]) -> Callable[..., tuple[Any, lis
     config.recompile_limit = max(config.recompile_limit, 1024)
     config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, 8192)
     config.suppress_errors = True
+    partition.aggressive_recomputation = on_cpu
     return torch.compile(_run, backend=backend, dynamic=False)
 
 

@@ -15,6 +15,7 @@ import torchvision
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
+from torch._functorch import config as partition
 
 from potstill.errors import UserError
 from potstill.taps import Tracer, _compiled, trace
@@ -53,8 +54,11 @@ class Small(nn.Module):
 @pytest.fixture(autouse=True)
 def fresh_dynamo() -> Iterator[None]:
     # `_compiled` must itself put these right, so each test starts from torch's own defaults.
-    with torch._dynamo.config.patch(
-        skip_nnmodule_hook_guards=True, recompile_limit=8, accumulated_recompile_limit=256, suppress_errors=False
+    with (
+        torch._dynamo.config.patch(
+            skip_nnmodule_hook_guards=True, recompile_limit=8, accumulated_recompile_limit=256, suppress_errors=False
+        ),
+        partition.patch(aggressive_recomputation=False),
     ):
         torch._dynamo.reset()
         yield
@@ -184,6 +188,26 @@ def test_torchvision_and_timm_networks_compile_with_taps():
         with torch.no_grad():
             tracer(x)
             torch.testing.assert_close(tracer(x, taps), trace(net)(x, taps))
+
+
+def kept_for_the_backward_pass(net: nn.Module, taps: list[str]) -> list[torch.dtype]:
+    kept: list[torch.dtype] = []
+
+    def keep(value: Tensor) -> Tensor:
+        kept.append(value.dtype)
+        return value
+
+    tracer = Tracer(net, {}, _compiled("aot_eager_decomp_partition"))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        tracer(images(), taps)
+    return kept
+
+
+def test_a_tap_writes_no_mask_for_the_backward_pass():
+    # On a CPU such a mask, of one byte for each value of a map, costs as much as the rest of a network.
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
+    assert kept_for_the_backward_pass(net, [])
+    assert torch.bool not in kept_for_the_backward_pass(net, ["2"])
 
 
 def test_the_public_door_compiles():
