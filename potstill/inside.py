@@ -36,7 +36,7 @@ class Inside(nn.Module, abc.ABC):
 
 
 class Average(Inside):
-    """The student's weights, averaged over its steps; counters and statistics are the student's of now."""
+    """The student's weights, averaged over its steps, and its statistics with them; what is counted is as it is now."""
 
     def __init__(self, student: nn.Module, decay: float, classes: int):
         super().__init__()
@@ -60,10 +60,11 @@ class Average(Inside):
     def advance(self, student: nn.Module, batch: Batch, logits: Tensor, step: int) -> None:
         """Decay · average + (1 − decay) · student, where decay rises as 1 − 1/(step + 2) until it is reached."""
         decay = min(1 - 1 / (step + 2), self._decay)
-        for own, theirs in zip(self.network.parameters(), student.parameters(), strict=True):
-            own.lerp_(theirs, 1 - decay)
-        for own, theirs in zip(self.network.buffers(), student.buffers(), strict=True):
-            own.copy_(theirs)
+        for own, theirs in zip(self.network.state_dict().values(), student.state_dict().values(), strict=True):
+            if own.is_floating_point():
+                own.lerp_(theirs, 1 - decay)
+            else:
+                own.copy_(theirs)
 
 
 class Past(Inside):

@@ -59,9 +59,16 @@ def self(teacher_epochs: int = 50) -> Sweep:
     second = generation("again", *born_again, teacher=result_of(first))
 
     def arm(
-        name: str, label: str, *terms: Term, teacher: Teacher | None = None, companion: Companion | None = None
+        name: str,
+        label: str,
+        *terms: Term,
+        teacher: Teacher | None = None,
+        companion: Companion | None = None,
+        after: str | None = None,
+        change: str = "",
     ) -> Arm:
-        return Arm(name=name, run=run(label, *terms, teacher=teacher, companion=companion))
+        its_run = run(label, *terms, teacher=teacher, companion=companion)
+        return Arm(name=name, run=its_run, after=after, change=change)
 
     generations = Ensemble((result_of(first), result_of(second)))
     return Sweep(
@@ -69,17 +76,62 @@ def self(teacher_epochs: int = 50) -> Sweep:
             arm("labels", "labels", Labels()),
             arm("smoothed labels", "smooth", Labels(smoothing=0.1)),
             arm("made-up teacher", "tfkd", Labels(weight=0.9), TFKD()),
-            arm("second generation", "again", *born_again, teacher=result_of(first)),
-            arm("third generation", "third", *born_again, teacher=result_of(second)),
+            arm(
+                "second generation",
+                "again",
+                *born_again,
+                teacher=result_of(first),
+                after="labels",
+                change="answers of the first generation",
+            ),
+            arm(
+                "third generation",
+                "third",
+                *born_again,
+                teacher=result_of(second),
+                after="second generation",
+                change="answers of the second",
+            ),
             arm("taught by both generations", "both", *born_again, teacher=generations),
             arm("relations of the first generation", "rkd", Labels(), RKD(), teacher=result_of(first)),
             arm("own past epoch", "pskd", PSKD(), teacher=OwnPast()),
-            arm("own average", "ema", Labels(), KD(temperature=1.0, warmup=5.0), teacher=EMA()),
+            # Of weights that still improve quickly the usual average, over 1,000 steps, is too old to teach.
+            arm("own average", "ema", Labels(), KD(temperature=1.0, warmup=5.0), teacher=EMA(decay=0.99)),
             arm("own deepest layer", "byot", Labels(), BYOT(student=("stage1", "stage2"))),
-            arm("labels, two views", "labels-views", Labels(), companion="view"),
-            arm("two views", "ddgsd", Labels(), DDGSD(), companion="view"),
-            arm("labels, classmates", "labels-classmates", Labels(), companion="classmate"),
-            arm("classmates", "cskd", Labels(drawn_only=True), CSKD(), companion="classmate"),
+            arm(
+                "labels, two views",
+                "labels-views",
+                Labels(),
+                companion="view",
+                after="labels",
+                change="a second view of each image",
+            ),
+            arm(
+                "two views",
+                "ddgsd",
+                Labels(),
+                DDGSD(),
+                companion="view",
+                after="labels, two views",
+                change="what it says of the other view",
+            ),
+            arm(
+                "labels, classmates",
+                "labels-classmates",
+                Labels(),
+                companion="classmate",
+                after="labels",
+                change="a classmate beside each image",
+            ),
+            arm(
+                "classmates",
+                "cskd",
+                Labels(drawn_only=True),
+                CSKD(),
+                companion="classmate",
+                after="labels, classmates",
+                change="what it says of the classmate, not its label",
+            ),
         ),
         seeds=(0, 1, 2),
         teachers=(Arm(name="first generation", run=first), Arm(name="second generation, as a teacher", run=second)),

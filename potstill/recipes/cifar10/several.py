@@ -87,16 +87,28 @@ def assistant(temperature: float = 4.0, teacher_epochs: int = 50) -> Sweep:
     first = _run("assistant-first", _plain(48), *terms, teacher=result_of(teacher), epochs=teacher_epochs)
     second = _run("assistant-second", _plain(40), *terms, teacher=result_of(first), epochs=teacher_epochs)
 
-    def arm(name: str, label: str, *parts: Term, above: Run | None = None) -> Arm:
+    def arm(
+        name: str, label: str, *parts: Term, above: Run | None = None, after: str | None = None, change: str = ""
+    ) -> Arm:
         taught_by = None if above is None else result_of(above)
-        return Arm(name=name, run=_run(f"assistant-{label}", _plain(16), *parts, teacher=taught_by))
+        run = _run(f"assistant-{label}", _plain(16), *parts, teacher=taught_by)
+        return Arm(name=name, run=run, after=after, change=change)
 
     return Sweep(
         arms=(
             arm("labels", "labels", Labels()),
-            arm("taught directly", "direct", *terms, above=teacher),
-            arm("by an assistant", "one", *terms, above=first),
-            arm("by an assistant's assistant", "two", *terms, above=second),
+            arm("taught directly", "direct", *terms, above=teacher, after="labels", change="the teacher's answers"),
+            arm(
+                "by an assistant", "one", *terms, above=first, after="taught directly", change="an assistant in between"
+            ),
+            arm(
+                "by an assistant's assistant",
+                "two",
+                *terms,
+                above=second,
+                after="by an assistant",
+                change="a second assistant",
+            ),
         ),
         seeds=(0, 1, 2),
         teachers=(
