@@ -41,26 +41,63 @@ def multi_teacher(temperature: float = 4.0, teacher_epochs: int = 50) -> Sweep:
     single = [result_of(run) for run in trained]
     all_three = Ensemble(tuple(single))
 
-    def arm(name: str, label: str, *terms: Term, teacher: Teacher | None = None) -> Arm:
-        return Arm(name=name, run=_run(f"multi-{label}", _plain(32), Labels(), *terms, teacher=teacher))
+    def arm(
+        name: str,
+        label: str,
+        *terms: Term,
+        teacher: Teacher | None = all_three,
+        after: str | None = "losses averaged",
+        change: str = "",
+    ) -> Arm:
+        run = _run(f"multi-{label}", _plain(32), Labels(), *terms, teacher=teacher)
+        return Arm(name=name, run=run, after=after, change=change)
 
-    kd = KD(temperature=temperature)
+    def alone(n: int) -> Arm:
+        its_answers = KD(temperature=temperature)
+        return arm(
+            f"teacher {n} alone",
+            f"single-{n}",
+            its_answers,
+            teacher=single[n - 1],
+            after="labels",
+            change=f"answers of teacher {n}",
+        )
+
     members = tuple(f"{place}/stage3" for place in range(3))
     return Sweep(
         arms=(
-            arm("labels", "labels"),
-            *(arm(f"teacher {n} alone", f"single-{n}", kd, teacher=each) for n, each in enumerate(single, start=1)),
-            arm("mean of logits", "logits", kd, teacher=all_three),
-            arm("losses averaged", "aver", AVER(temperature=temperature), teacher=all_three),
-            arm("weighed by entropy", "ebkd", EBKD(temperature=temperature), teacher=all_three),
-            arm("weighed by gradients", "aekd", AEKD(temperature=temperature), teacher=all_three),
+            arm("labels", "labels", teacher=None, after=None),
+            alone(1),
+            alone(2),
+            alone(3),
+            arm(
+                "mean of logits",
+                "logits",
+                KD(temperature=temperature),
+                after="teacher 1 alone",
+                change="two more teachers",
+            ),
+            arm(
+                "losses averaged",
+                "aver",
+                AVER(temperature=temperature),
+                after="mean of logits",
+                change="losses averaged, not logits",
+            ),
+            arm("weighed by entropy", "ebkd", EBKD(temperature=temperature), change="weights by entropy"),
+            arm("weighed by gradients", "aekd", AEKD(temperature=temperature), change="weights by gradients"),
             arm(
                 "weighed by confidence, with features",
                 "camkd",
                 CAMKD(temperature=temperature, student=("stage3",), teacher=members),
-                teacher=all_three,
+                change="weights by confidence, and features",
             ),
-            arm("weighed by what is learned", "amtml", AMTML(temperature=temperature), teacher=all_three),
+            arm(
+                "weighed by what is learned",
+                "amtml",
+                AMTML(temperature=temperature),
+                change="weights that are learned",
+            ),
         ),
         seeds=(0, 1, 2),
         teachers=tuple(Arm(name=f"teacher {n}", run=run) for n, run in enumerate(trained, start=1)),
