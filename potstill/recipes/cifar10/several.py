@@ -52,31 +52,16 @@ def multi_teacher(temperature: float = 4.0, teacher_epochs: int = 50) -> Sweep:
         run = _run(f"multi-{label}", _plain(32), Labels(), *terms, teacher=teacher)
         return Arm(name=name, run=run, after=after, change=change)
 
-    def alone(n: int) -> Arm:
-        its_answers = KD(temperature=temperature)
-        return arm(
-            f"teacher {n} alone",
-            f"single-{n}",
-            its_answers,
-            teacher=single[n - 1],
-            after="labels",
-            change=f"answers of teacher {n}",
-        )
-
+    kd = KD(temperature=temperature)
     members = tuple(f"{place}/stage3" for place in range(3))
     return Sweep(
         arms=(
             arm("labels", "labels", teacher=None, after=None),
-            alone(1),
-            alone(2),
-            alone(3),
-            arm(
-                "mean of logits",
-                "logits",
-                KD(temperature=temperature),
-                after="teacher 1 alone",
-                change="two more teachers",
+            *(
+                arm(f"teacher {n} alone", f"single-{n}", kd, teacher=each, after=None)
+                for n, each in enumerate(single, start=1)
             ),
+            arm("mean of logits", "logits", kd, after="teacher 1 alone", change="two more teachers"),
             arm(
                 "losses averaged",
                 "aver",
@@ -134,7 +119,7 @@ def assistant(temperature: float = 4.0, teacher_epochs: int = 50) -> Sweep:
     return Sweep(
         arms=(
             arm("labels", "labels", Labels()),
-            arm("taught directly", "direct", *terms, above=teacher, after="labels", change="the teacher's answers"),
+            arm("taught directly", "direct", *terms, above=teacher),
             arm(
                 "by an assistant", "one", *terms, above=first, after="taught directly", change="an assistant in between"
             ),
