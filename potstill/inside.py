@@ -1,7 +1,7 @@
 """Teachers that are part of one student's training: its own average, its own past. Their state is its state."""
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 
 import torch
@@ -60,11 +60,17 @@ class Average(Inside):
     def advance(self, student: nn.Module, batch: Batch, logits: Tensor, step: int) -> None:
         """Decay · average + (1 − decay) · student, where decay rises as 1 − 1/(step + 2) until it is reached."""
         decay = min(1 - 1 / (step + 2), self._decay)
-        for own, theirs in zip(self.network.state_dict().values(), student.state_dict().values(), strict=True):
+        for own, theirs in zip(_values(self.network), _values(student), strict=True):
             if own.is_floating_point():
                 own.lerp_(theirs, 1 - decay)
             else:
                 own.copy_(theirs)
+
+
+def _values(network: nn.Module) -> Iterator[Tensor]:
+    """Parameters and buffers; what two modules share is there once."""
+    yield from network.parameters()
+    yield from network.buffers()
 
 
 class Past(Inside):

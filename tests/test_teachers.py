@@ -275,6 +275,18 @@ def test_the_average_follows_the_student_and_is_not_trained():
     torch.testing.assert_close(answer.logits, average.network(batch.inputs))
 
 
+def test_weights_that_two_layers_share_are_averaged_once():
+    layer = nn.Linear(1, 1, bias=False)
+    student = nn.Sequential(nn.Flatten(), layer, layer)
+    average = Average(student, decay=0.5, classes=1)
+    before = layer.weight.detach().clone()
+    with torch.no_grad():
+        layer.weight.add_(8)
+    batch = Batch(torch.zeros(1, 1, 1, 1), torch.zeros(1).long(), torch.zeros(1).long(), torch.zeros(1).long())
+    average.advance(student, batch, torch.zeros(1, 1), 5)
+    torch.testing.assert_close(next(average.network.parameters()), before + 4)
+
+
 def test_the_past_is_the_label_and_then_what_was_said_last():
     past = Past(images=9, classes=3)
     batch = Batch(torch.zeros(3, 1, 1, 1), torch.tensor([2, 0, 1]), torch.tensor([7, 1, 4]), torch.zeros(3).long())
