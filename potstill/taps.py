@@ -176,8 +176,10 @@ def trace(net: nn.Module, *, aliases: Mapping[str, str] = MappingProxyType({}), 
         aliases: Short names for taps: `{"stage1": "layer1", "all": ""}` ('' is the network itself).
         compile: Whether passes run through `torch.compile`; this is the only place that compiles.
     """
+    if not compile:
+        return Tracer(net, aliases, _run)
     on_cpu = all(parameter.device.type == "cpu" for parameter in net.parameters())
-    return Tracer(net, aliases, _compiled("inductor", on_cpu) if compile else _run)
+    return Tracer(net, aliases, _compiled("inductor", on_cpu))
 
 
 def _run(net: nn.Module, inputs: Tensor, catches: Sequence[_Catch]) -> tuple[Any, list[bool]]:
