@@ -96,6 +96,10 @@ class Shuffled(Teacher):
         """The hash of the right one's."""
         return digest({"shuffled": self.right.identity()})
 
+    def load(self, runs_dir: Path | None) -> nn.Module:
+        """The right teacher's network."""
+        return self.right.load(runs_dir)
+
     def open(self, around: Surroundings) -> Source:
         """The right teacher at work on the wrong images."""
         return Misplaced(self.right.open(around))

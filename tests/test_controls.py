@@ -6,15 +6,19 @@ from typing import Any
 
 import pytest
 import tiny
+import torch
 
+from potstill.architecture import untrained
 from potstill.cli import main
-from potstill.controls import with_controls
+from potstill.controls import OTHER_SEED, with_controls
 from potstill.display import Silent
 from potstill.execution import execute
 from potstill.machine import Choices
 from potstill.methods import AVER, KD, Hint, Labels
 from potstill.reading import Reading
+from potstill.recipes import cifar100
 from potstill.run import Run, result_of
+from potstill.sampled import Sampled
 from potstill.stage import Stage
 from potstill.sweep import Arm, Sweep
 from potstill.teachers import EMA, Ensemble, Shuffled, Uniform, Untrained
@@ -71,6 +75,53 @@ def test_every_taught_arm_is_followed_by_its_controls():
     assert read.teacher == Untrained(tiny.wider(), reading=Reading(size=8))
     own = replace(above.run, name="above-self", student=soft.student, seed=1003)
     assert found["soft; its own kind as teacher"].teacher == result_of(own)
+
+
+def test_its_own_kind_was_taught_by_nobody():
+    """A network that an assistant taught knows what the teacher knows, at second hand."""
+    above = teacher_run()
+    first = tiny.run("first", teacher=result_of(above))
+    second = tiny.run("second", teacher=result_of(first))
+    sweep = Sweep(arms=tuple(taught(run.name, KD(), teacher=result_of(run)) for run in (above, first, second)))
+    found = {arm.name: arm.run for arm in with_controls(sweep).arms}
+    own = result_of(replace(above, name="above-self", student=found["above"].student, seed=1003))
+    assert [found[f"{name}; its own kind as teacher"].teacher for name in ("above", "first", "second")] == [own] * 3
+
+
+def test_its_own_kind_sees_the_data_of_the_student_whatever_the_teacher_reads():
+    reading = Reading(classes=(2, 0, 1), known=4)
+    elsewhere = replace(teacher_run(), data=tiny.data(train=240), student=replace(tiny.wider(), classes=4))
+    arm = taught("soft", Labels(), KD(), teacher=replace(result_of(elsewhere), reading=reading))
+    found = {arm.name: arm.run for arm in with_controls(Sweep(arms=(arm,))).arms}
+    own = found["soft; its own kind as teacher"].teacher
+    assert own == result_of(
+        replace(elsewhere, name="above-self", student=arm.run.student, data=arm.run.data, seed=OTHER_SEED + 3)
+    )
+
+
+def test_of_a_teacher_that_is_sampled_controls_are_too():
+    above = result_of(teacher_run())
+    sampled = Sampled(right=above, draws=2)
+    found = {arm.name: arm.run for arm in with_controls(Sweep(arms=(taught("soft", KD(), teacher=sampled),))).arms}
+    assert [found[f"soft; {who}"].teacher for who in ("shuffled teacher", "untrained teacher", "uniform teacher")] == [
+        Shuffled(sampled),
+        Sampled(right=Untrained(tiny.wider()), draws=2),
+        Uniform(),
+    ]
+    own = found["soft; its own kind as teacher"].teacher
+    assert isinstance(own, Sampled)
+    assert own.draws == 2
+
+
+def test_controls_have_no_controls():
+    above = result_of(teacher_run())
+    arms = tuple(taught(str(n), KD(), teacher=who) for n, who in enumerate((Shuffled(above), Uniform())))
+    assert with_controls(Sweep(arms=arms)) == Sweep(arms=arms)
+
+
+def test_a_student_with_its_teachers_classifier_has_controls_that_can_be_built():
+    for member in with_controls(cifar100.simkd(teacher="resnet14", student="resnet8")).members():
+        assert untrained(member.run)(torch.zeros(2, 3, 32, 32)).shape == (2, 100)
 
 
 def test_controls_train_to_their_end(runs_dir: Path):

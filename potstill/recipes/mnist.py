@@ -22,7 +22,7 @@ def hinton(temperature: float = 2.0, alpha: float = 0.8) -> Sweep:
     A convolutional teacher (1,199,882 parameters) and a student of one hidden layer of 16, trained on 48,000 images
     with early stopping on the other 12,000. Published test accuracies: teacher .99029, hard .94559, soft .94980,
     hard+soft .93910; the last with a divergence that was divided by the number of classes, an arm of its own here.
-    Takes about ten minutes on two CPU cores.
+    Takes about twenty minutes on two CPU cores.
 
     Args:
         temperature: T of the soft targets.

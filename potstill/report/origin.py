@@ -16,8 +16,8 @@ def environment(entry: Entry) -> str:
     env = entry.record.environment
     versions = _versions(env)
     parts = [f"{NAMES[key]} {versions[key]}" for key in NAMES if key in versions]
-    commit = _text(env, "commit")
-    parts += [_machine(env), f"commit {commit[:12]}" if commit else ""]
+    commit = _commit(env, digits=12)
+    parts += [_machine(env), f"commit {commit}" if commit else ""]
     return ", ".join(part for part in parts if part) or "not recorded"
 
 
@@ -45,10 +45,8 @@ def origins(group: Group) -> tuple[Facts, ...]:
 
 
 def _facts(env: Json) -> Facts:
-    commit = _text(env, "commit")
-    changed = " with uncommitted changes" if commit and env.get("uncommitted_changes") else ""
     software = ", ".join(f"{NAMES.get(key, key)} {version}" for key, version in _versions(env).items())
-    facts = (("commit", commit + changed), ("software", software), ("machine", _machine(env)))
+    facts = (("commit", _commit(env)), ("software", software), ("machine", _machine(env)))
     return tuple((name, text) for name, text in facts if text) or (("environment", "not recorded"),)
 
 
@@ -65,6 +63,12 @@ def remarks(group: Group) -> tuple[Notice, ...]:
             sentence = f"It was continued at step {values.get('step')} elsewhere ({what}); {exact}."
             found.append(Notice(f"{entry.arm}, seed {entry.outcome.seed}", sentence))
     return tuple(found)
+
+
+def _commit(env: Json, digits: int | None = None) -> str:
+    """Its first digits, or all of them, and whether that is not quite what ran; empty where none is recorded."""
+    commit = _text(env, "commit")[:digits]
+    return commit + (" with uncommitted changes" if commit and env.get("uncommitted_changes") else "")
 
 
 def _machine(env: Json) -> str:

@@ -104,6 +104,12 @@ def test_markdown_of_a_small_sweep(runs: Runs, tmp_path: Path):
     assert text == (tmp_path / "out/report.md").read_text()
 
 
+def test_the_environment_tells_what_was_not_committed(runs: Runs, tmp_path: Path):
+    runs.run("hard", 1, 0.9, environment={"uncommitted_changes": True})
+    write([runs.sweep()], tmp_path / "out")
+    assert "fp32, commit 0123456789ab with uncommitted changes\n" in (tmp_path / "out/report.md").read_text()
+
+
 def test_markdown_states_verdicts_and_how_they_were_reached(runs: Runs, tmp_path: Path):
     for seed, wobble in ((1, 0.0), (2, 0.002), (3, 0.001)):
         runs.run("hard*", seed, 0.9)
