@@ -19,6 +19,8 @@ class Choir(Source):
 
     def __init__(self, parts: Sequence[Source], weights: Sequence[float], resident: Resident):
         self.parts = tuple(parts)
+        for place, part in enumerate(parts, start=1):
+            part.called = f"teacher {place} of {len(parts)}"
         self.network = nn.ModuleList([part.network for part in parts if part.network is not None])
         self._weights = tuple(weights)
         self._resident = resident

@@ -10,8 +10,8 @@ from typing import Any
 from potstill import ranks, record
 from potstill.data import Draw, Resident, Split, content, load
 from potstill.display import Display
-from potstill.errors import UserError
-from potstill.gate import gate
+from potstill.errors import TeacherRefused, UserError
+from potstill.gate import Judgement, gate
 from potstill.live.outlets import Kind
 from potstill.machine import Machine
 from potstill.run import Run, fingerprint
@@ -116,16 +116,16 @@ class _Cohort:
         self._trainings = [Training(run, folder, self._resident, self._source, machine, steps) for run, folder in due]
         if steps == 0:
             raise UserError(f"The training split of {first.data.name!r} has fewer than 2 images; give it more.")
-        self._teacher_accuracy: float | None = None
+        self._judgement: Judgement | None = None
         if self._source is not None:
-            self._teacher_accuracy, lines = gate(self._source, self._resident, conditions.teacher_at_least)
-            for line in lines:
+            self._judgement = self._judge(self._source, conditions.teacher_at_least)
+            for line in self._judgement.lines:
                 display.line(line)
 
     def train(self, conditions: Conditions) -> None:
         """Every epoch of the member that takes longest."""
         for training in self._trainings:
-            training.open(conditions.environment, self._teacher_accuracy, conditions.outlets, self._display.line)
+            training.open(conditions.environment, self._judgement, conditions.outlets, self._display.line)
         steps = self._draw.steps
         longest = max(training.run.epochs for training in self._trainings)
         self._display.begin(self.name, longest * steps)
@@ -151,6 +151,14 @@ class _Cohort:
         names = [training.run.name for training in self._trainings]
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         return f"{shown} (seed {self._first.seed})"
+
+    def _judge(self, source: Source, at_least: float | None) -> Judgement:
+        """What `gate` says of the teacher."""
+        assert self._first.teacher is not None
+        try:
+            return gate(source, self._resident, at_least)
+        except UserError as mistake:
+            raise (TeacherRefused(str(mistake).rstrip(".")) if self._first.teacher.runs else mistake) from None
 
     def _ask(self, active: Sequence[Training], batch: Batch, split: Split, turns: tuple[int, ...]) -> Trace | None:
         """One teacher pass for all who need it, with the union of their taps."""

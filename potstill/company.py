@@ -36,7 +36,10 @@ class Company:
         peers = [machine.place(peer) for peer in run.build_peers()]
         networks = enumerate((self.student, *peers))
         self._all = [(network, self._traced(network, place)) for place, network in networks]
-        inside = None if run.teacher is None else run.teacher.accompany(self.student, resident)
+        inside = None
+        if run.teacher is not None:
+            companions = run.data.companion is not None
+            inside = run.teacher.accompany(self.student, resident, companions=companions)
         self._inside = inside
         if inside is not None:
             machine.place(inside)

@@ -25,7 +25,7 @@ from potstill.sweep import Group
 
 
 def train_beside(groups: Sequence[Group], conditions: Conditions, display: Display, jobs: int) -> list[str | None]:
-    """Train cohorts, `jobs` at a time; returns for each why a process of it died, None where none did.
+    """Train cohorts, `jobs` at a time; returns for each why it came to no end, None where it did.
 
     Raises:
         UserError: a worker found one; the others are ended, and so they are by an interrupt.
@@ -42,6 +42,9 @@ def train_beside(groups: Sequence[Group], conditions: Conditions, display: Displ
     finally:
         pool.shutdown(cancel_futures=True)
     return [future.result() for future in futures]
+
+
+_Ended = tuple[str | None, str | None]
 
 
 class _Crew:
@@ -63,7 +66,7 @@ class _Crew:
                 process.kill()
 
     def train(self, group: Group) -> str | None:
-        """Train a cohort in processes of its own, one for each device; returns why one died, None if none did.
+        """Train a cohort in processes of its own, one for each device; returns why it came to no end, or None.
 
         Raises:
             UserError: one of them found one.
@@ -89,11 +92,11 @@ class _Crew:
         process = team.processes[rank]
         assert process.stdin
         assert process.stdout
-        mistake = None
+        ended: _Ended = (None, None)
         try:
             process.stdin.write(json.dumps(task | {"rank": rank}) + "\n")
             process.stdin.flush()  # It stays open: when this process dies the worker reads the end of it, and ends.
-            mistake = self._listen(process.stdout, group)
+            ended = self._listen(process.stdout, group)
         except BrokenPipeError:
             pass  # It died before it was told what to do; its status says so.
         status = process.wait()
@@ -101,7 +104,7 @@ class _Crew:
         with suppress(BrokenPipeError):  # What it was not told stands in the buffer.
             process.stdin.close()
         with self._lock:
-            team.ended(rank, status, mistake)
+            team.ended(rank, status, *ended)
 
     def _task(self, group: Group) -> dict[str, Any]:
         return {
@@ -110,9 +113,9 @@ class _Crew:
             "conditions": {**asdict(self._conditions), "runs_dir": str(self._conditions.runs_dir)},
         }
 
-    def _listen(self, news: Iterable[str], group: Group) -> str | None:
-        """Hand on what a worker tells until it ends; returns the user's mistake, if it found one."""
-        mistake = None
+    def _listen(self, news: Iterable[str], group: Group) -> "_Ended":
+        """Hand on what a worker tells until it ends; returns the user's mistake, and why its teacher was refused."""
+        mistake = refused = None
         shown = ""
         for line in news:
             told = json.loads(line)
@@ -131,9 +134,11 @@ class _Crew:
                     case "end":
                         self._display.end(shown)
                         self._shown.discard(shown)
+                    case "refused":
+                        refused = told["text"]
                     case _:
                         mistake = told["text"]
-        return mistake
+        return mistake, refused
 
 
 @dataclass
@@ -144,12 +149,12 @@ class _Team:
     mistake: str | None = None
     reason: str | None = None
 
-    def ended(self, rank: int, status: int, mistake: str | None) -> None:
+    def ended(self, rank: int, status: int, mistake: str | None, refused: str | None) -> None:
         """Take down how a process ended; only the first that fails tells why, for it takes the others with it."""
-        if (mistake is None and not status) or self.mistake or self.reason:
+        if not (mistake or refused or status) or self.mistake or self.reason:
             return
         which = f"process {rank + 1} of {len(self.processes)}" if len(self.processes) > 1 else "the process"
-        self.mistake, self.reason = mistake, f"{which} ended with status {status}"
+        self.mistake, self.reason = mistake, refused or f"{which} ended with status {status}"
         for process in self.processes:
             process.kill()
 

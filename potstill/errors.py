@@ -8,5 +8,9 @@ class UserError(Exception):
     """
 
 
+class TeacherRefused(UserError):
+    """A teacher that another run made is not fit to teach: what hangs on it fails, and nothing else does."""
+
+
 class RunFailed(Exception):
     """A run that was asked for rightly could not be finished (exit status 1); one sentence says why."""

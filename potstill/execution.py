@@ -14,7 +14,7 @@ from potstill.cohort import Conditions, train
 from potstill.crew import train_beside
 from potstill.data import classes_of
 from potstill.display import Display
-from potstill.errors import UserError
+from potstill.errors import TeacherRefused, UserError
 from potstill.machine import LATER, Choices, Machine
 from potstill.memory import divided, need, room
 from potstill.ranks import SMALLEST
@@ -193,6 +193,8 @@ def _is_live(run: Run) -> bool:
 def _train_here(group: Group, conditions: Conditions, display: Display) -> Failure | None:
     try:
         train(group.runs, group.machine, conditions, display)
+    except TeacherRefused as refusal:
+        return Failure(group.runs, f"{_told(group)}: {refusal}")
     except UserError:
         raise
     except Exception as error:

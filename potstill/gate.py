@@ -1,6 +1,7 @@
 """Teachers judged before they teach."""
 
 import math
+from typing import NamedTuple
 
 import torch
 
@@ -13,7 +14,21 @@ FIRST = 2_000
 """Training images on which a teacher is judged where there is no validation split: the first so many."""
 
 
-def gate(source: Source, resident: Resident, at_least: float | None) -> tuple[float, list[str]]:
+class Judgement(NamedTuple):
+    """What was found.
+
+    Attributes:
+        accuracy: The teacher's.
+        members: That of each teacher that it speaks for; empty where it is one.
+        lines: What a person is told.
+    """
+
+    accuracy: float
+    members: tuple[float, ...]
+    lines: tuple[str, ...]
+
+
+def gate(source: Source, resident: Resident, at_least: float | None) -> Judgement:
     """Judge a teacher, and every teacher that it speaks for, on data that chooses nothing.
 
     The images are the validation split, or the first 2,000 of the training split where there is none.
@@ -24,21 +39,17 @@ def gate(source: Source, resident: Resident, at_least: float | None) -> tuple[fl
         at_least: The accuracy that each must reach; None asks only for better than chance, by four standard errors, or
             by half of what there is above chance where images are so few that this is less. Controls pass.
 
-    Returns:
-        The accuracy, and the lines that say so.
-
     Raises:
         UserError: one is at chance, or below `at_least`.
     """
-    lines: list[str] = []
-    if source.answerable and len(source.parts) > 1:
-        for place, part in enumerate(source.parts, start=1):
-            lines.append(_judged(part, resident, at_least, f"teacher {place} of {len(source.parts)}")[1])
-    accuracy, line = _judged(source, resident, at_least, "teacher")
-    return accuracy, [*lines, line]
+    parts = source.parts if source.answerable and len(source.parts) > 1 else ()
+    members = [_judged(part, resident, at_least) for part in parts]
+    accuracy, line = _judged(source, resident, at_least)
+    return Judgement(accuracy, tuple(own for own, _ in members), (*(said for _, said in members), line))
 
 
-def _judged(source: Source, resident: Resident, at_least: float | None, who: str) -> tuple[float, str]:
+def _judged(source: Source, resident: Resident, at_least: float | None) -> tuple[float, str]:
+    who = source.called
     split = resident.validation or _head(resident.train, FIRST)
     count = len(split)
     logits = torch.cat([source(batch, split).logits for batch in chunks(resident, split)])

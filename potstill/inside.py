@@ -74,13 +74,20 @@ def _values(network: nn.Module) -> Iterator[Tensor]:
 
 
 class Past(Inside):
-    """What the student said of each image when it last saw it; before that, the label."""
+    """What the student said of each image when it was last drawn; before that, the label.
+
+    Args:
+        images: How many there are.
+        classes: K.
+        accompanied: Whether the second half of each batch came along with the drawn ones; it is not remembered.
+    """
 
     table: Tensor
     seen: Tensor
 
-    def __init__(self, images: int, classes: int):
+    def __init__(self, images: int, classes: int, *, accompanied: bool = False):
         super().__init__()
+        self._halves = 2 if accompanied else 1
         self.register_buffer("table", torch.zeros(images, classes, dtype=torch.float16))
         self.register_buffer("seen", torch.zeros(images, dtype=torch.bool))
 
@@ -103,8 +110,9 @@ class Past(Inside):
     def advance(self, student: nn.Module, batch: Batch, logits: Tensor, step: int) -> None:
         """Remember what was said of these images."""
         limit = torch.finfo(self.table.dtype).max
-        self.table[batch.index] = logits.clamp(-limit, limit).to(self.table.dtype)
-        self.seen[batch.index] = True
+        drawn, said = batch.index.chunk(self._halves)[0], logits.chunk(self._halves)[0]
+        self.table[drawn] = said.clamp(-limit, limit).to(self.table.dtype)
+        self.seen[drawn] = True
 
 
 CERTAIN = 1e4

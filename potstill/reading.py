@@ -47,7 +47,16 @@ class Reading:
             )
 
     def shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """(C, H, W) of what the teacher sees."""
+        """(C, H, W) of what the teacher sees.
+
+        Raises:
+            UserError: the mean has another number of channels.
+        """
+        if self.mean and len(self.mean) != shape[0]:
+            raise UserError(
+                f"The teacher reads with mean={self.mean}, of {len(self.mean)} channels, but images of the data have "
+                f"{shape[0]}; give it one number per channel of the data."
+            )
         return (shape[0], self.size, self.size) if self.size else shape
 
     def outputs(self, classes: int) -> int:

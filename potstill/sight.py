@@ -63,7 +63,8 @@ def expect_classes(who: str, answer: Trace, classes: int) -> None:
     if answer.logits.shape != (2, classes):
         size = tuple(answer.logits.shape)
         answered = f"{size[1]} classes" if len(size) == 2 else f"two images with a tensor of shape {size}"
+        reading = ", or a Reading that says which of its outputs mean them" if who.startswith("teacher") else ""
         raise UserError(
             f"The {who} answers {answered} but the data has {classes} classes; "
-            f"give a {who} that answers one logit per class, ({classes},) an image."
+            f"give one that answers one logit per class, ({classes},) an image{reading}."
         )

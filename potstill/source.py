@@ -29,11 +29,13 @@ class Source(abc.ABC):
     Attributes:
         network: What terms may look at when they build what they learn; None where there is no network.
         parts: The sources that it speaks for, if it has any.
+        called: What a refusal calls it.
         answerable: Whether it must be better than chance: not where being wrong is its purpose.
     """
 
     network: nn.Module | None = None
     parts: "tuple[Source, ...]" = ()
+    called = "teacher"
     answerable = True
 
     @abc.abstractmethod
@@ -154,7 +156,7 @@ class Live(Source):
         shape, classes = self._resident.shape, self._resident.classes
         if self.reading is not None:
             shape, classes = self.reading.shape(shape), self.reading.outputs(classes)
-        answer = look("teacher", self.network, taps, shape, classes)
+        answer = look(self.called, self.network, taps, shape, classes)
         self._forms |= {tap: Form.of(tap, value) for tap, value in answer.taps.items()}
         return answer if self.reading is None else Trace(self.reading.logits(answer.logits), answer.taps)
 

@@ -119,8 +119,14 @@ class Teacher(abc.ABC):
         network = self.load(around.runs_dir)
         return around.live(self.networks[0].name, network)
 
-    def accompany(self, student: nn.Module, resident: Resident) -> Inside | None:
-        """The teacher at work, where it is an inside one with a state of its own."""
+    def accompany(self, student: nn.Module, resident: Resident, *, companions: bool) -> Inside | None:
+        """The teacher at work, where it is an inside one with a state of its own.
+
+        Args:
+            student: Whose teacher it is.
+            resident: The data.
+            companions: Whether the second half of each batch came along with the drawn images.
+        """
         return None
 
 

@@ -136,6 +136,12 @@ class Ensemble(Teacher):
     def __post_init__(self) -> None:
         if len(self.teachers) < 2:
             raise UserError(f"The ensemble has {len(self.teachers)} teachers; give it at least two.")
+        for teacher in self.teachers:
+            if not isinstance(teacher, Teacher):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise UserError(
+                    f"The ensemble was given a {type(teacher).__name__}; expected teachers: "
+                    "Given(Network.given(module, classes)) makes one of a module that you hold."
+                )
         if any(not teacher.outside for teacher in self.teachers):
             raise UserError("An ensemble takes outside teachers only: trained networks and what is made of them.")
         if any(teacher.sample is not None for teacher in self.teachers):
@@ -198,14 +204,14 @@ class EMA(Teacher):
         """The hash of the specification."""
         return digest({"ema": encode(self)})
 
-    def accompany(self, student: nn.Module, resident: Resident) -> Inside:
+    def accompany(self, student: nn.Module, resident: Resident, *, companions: bool) -> Inside:
         """The average, which begins as the student does."""
         return Average(student, self.decay, resident.classes)
 
 
 @dataclass(frozen=True)
 class OwnPast(Teacher):
-    """What the student said of each image when it last saw it, an epoch ago; the labels before that.
+    """What the student said of each image when it was last drawn, an epoch ago; the labels before that.
 
     Kyungyul Kim, ByeongMoon Ji, Doyoung Yoon, Sangheum Hwang: Self-Knowledge Distillation with Progressive Refinement
     of Targets. ICCV 2021, arXiv:2006.12000.
@@ -220,10 +226,10 @@ class OwnPast(Teacher):
         """There is but one."""
         return digest({"past": True})
 
-    def accompany(self, student: nn.Module, resident: Resident) -> Inside:
+    def accompany(self, student: nn.Module, resident: Resident, *, companions: bool) -> Inside:
         """An empty table."""
         images = len(resident.train) + (0 if resident.validation is None else len(resident.validation))
-        return Past(images, resident.classes)
+        return Past(images, resident.classes, accompanied=companions)
 
 
 @dataclass(frozen=True)
@@ -246,6 +252,12 @@ class Peers(Teacher):
     def __post_init__(self) -> None:
         if not self.others:
             raise UserError("Peers were given no other network; name at least one.")
+        for other in self.others:
+            if not isinstance(other, Network):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise UserError(
+                    f"Peers were given a {type(other).__name__}; expected networks: Network.given(module, classes) "
+                    "makes one of a module that you hold."
+                )
         if self.update not in get_args(Update):
             raise UserError(f"Peers update {self.update!r}; expected together or in turn.")
 

@@ -13,6 +13,7 @@ from potstill.accounts import costs, summary
 from potstill.company import Company
 from potstill.data import Resident
 from potstill.evaluate import Judged
+from potstill.gate import Judgement
 from potstill.learner import Learner
 from potstill.live.outlets import Kind
 from potstill.logbook import Logbook
@@ -191,7 +192,7 @@ class Training:
     def open(
         self,
         environment: Mapping[str, Any],
-        teacher_accuracy: float | None,
+        judgement: Judgement | None,
         outlets: Sequence[Kind],
         say: Callable[[str], None],
     ) -> None:
@@ -199,11 +200,11 @@ class Training:
 
         Args:
             environment: What `env.json` shall say beside the machine.
-            teacher_accuracy: What the gate measured, for the result.
+            judgement: What the gate said of the outside teacher, for the result.
             outlets: Where its numbers go beside the folder's record.
             say: Tells a person that one of them failed.
         """
-        self._teacher_accuracy = teacher_accuracy
+        self._judgement = judgement
         if ranks.leads():
             self._logbook = Logbook(self.folder, self.run)
         self._continue()
@@ -255,7 +256,7 @@ class Training:
         self.done = True
         if not ranks.leads():
             return
-        student = self._logbook.student
+        student, judged = self._logbook.student, self._judgement
         result = {
             "status": status,
             "reason": reason,
@@ -270,7 +271,8 @@ class Training:
             **costs(self.run, self.at.epoch, self._source, student["parameters"]),
             # One that comes about with the student stands behind no other run.
             "teacher": self.run.teacher.identity() if self.run.teacher and self.run.teacher.outside else None,
-            "teacher_accuracy": self._teacher_accuracy,
+            "teacher_accuracy": None if judged is None else judged.accuracy,
+            "member_accuracies": None if judged is None else list(judged.members),
             "peer": peer,
             "bitwise": self._logbook.bitwise,
         }

@@ -15,7 +15,7 @@ from potstill import ranks
 from potstill.codec import decode
 from potstill.cohort import Conditions, train
 from potstill.display import Display, Silent
-from potstill.errors import UserError
+from potstill.errors import TeacherRefused, UserError
 from potstill.machine import Machine
 from potstill.run import Run
 
@@ -73,7 +73,8 @@ def main() -> int:
     try:
         train([decode(Run, run) for run in task["runs"]], machine, conditions, wire if ranks.leads() else Silent())
     except UserError as mistake:
-        wire.tell(told="mistake", text=str(mistake))
+        kind = "refused" if isinstance(mistake, TeacherRefused) else "mistake"
+        wire.tell(told=kind, text=str(mistake))
         return 0  # Whoever still waits for this process is ended by the one that started it.
     ranks.leave()
     return 0

@@ -78,14 +78,14 @@ def test_a_teacher_that_is_better_than_chance_by_luck_only_is_refused():
             with pytest.raises(UserError, match=r"^The teacher is at chance \("):
                 gate(source, resident, None)
         else:
-            assert gate(source, resident, None) == (pytest.approx(21 / 40), ["teacher: 52.50% on 40 images"])
+            assert gate(source, resident, None) == (pytest.approx(21 / 40), (), ("teacher: 52.50% on 40 images",))
 
 
 @pytest.mark.parametrize("count", [4, 8, 12])
 def test_a_perfect_teacher_passes_however_few_images_judge_it(count: int):
     resident = load(tiny.data(train=count, validation=0))
     source = Live(tiny.linear_teacher(), resident, Machine())
-    assert gate(source, resident, 1.0) == (1.0, [f"teacher: 100.00% on {count} images"])
+    assert gate(source, resident, 1.0) == (1.0, (), (f"teacher: 100.00% on {count} images",))
 
 
 class _Fixed(nn.Module):
@@ -124,7 +124,7 @@ def test_the_gate_says_and_records_what_it_measured(runs_dir: Path):
 def test_without_a_validation_split_the_first_2000_training_images_judge():
     resident = load(tiny.data(train=FIRST + 100, validation=0))
     source = Live(tiny.linear_teacher(), resident, Machine())
-    accuracy, (line,) = gate(source, resident, None)
+    accuracy, _, (line,) = gate(source, resident, None)
     logits = tiny.linear_teacher()(resident.train.images[:2000])
     assert accuracy == pytest.approx((logits.argmax(1) == resident.train.labels[:2000]).float().mean().item())
     assert line.endswith(" on 2,000 images")
@@ -136,8 +136,8 @@ def test_unlike_numbers_of_classes_are_told_before_training(who: str, runs_dir: 
     three = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
     run = soft_run(three, classes=3) if who == "teacher" else soft_run(student=Network.given(three, 3))
     assert refusal(runs_dir, run) == (
-        f"The {who} answers 3 classes but the data has 4 classes; "
-        f"give a {who} that answers one logit per class, (4,) an image."
+        f"The {who} answers 3 classes but the data has 4 classes; give one that answers one logit per class, (4,) an "
+        f"image{', or a Reading that says which of its outputs mean them' if who == 'teacher' else ''}."
     )
 
 
@@ -145,7 +145,8 @@ def test_answers_that_are_no_logits_are_told_before_training(runs_dir: Path):
     maps = nn.Sequential(nn.Conv2d(3, 4, 3))
     assert refusal(runs_dir, soft_run(maps)) == (
         "The teacher answers two images with a tensor of shape (2, 4, 6, 6) but the data has 4 classes; "
-        "give a teacher that answers one logit per class, (4,) an image."
+        "give one that answers one logit per class, (4,) an image, or a Reading that says which of its outputs mean "
+        "them."
     )
 
 

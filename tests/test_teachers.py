@@ -14,6 +14,7 @@ from torch import nn
 from potstill import record
 from potstill.checkpoint import read_weights
 from potstill.choir import Choir, Even, Misplaced
+from potstill.company import Company
 from potstill.data import CropFlip, Resident, load
 from potstill.display import Silent
 from potstill.errors import UserError
@@ -85,7 +86,7 @@ def test_members_of_unlike_architectures_teach_and_each_is_judged(runs_dir: Path
     assert lines == [f"teacher{which}: 100.00% on 11 images" for which in (" 1 of 2", " 2 of 2", "")]
     found = record.Record(folder).result
     assert found is not None
-    assert found["teacher_accuracy"] == 1.0
+    assert (found["teacher_accuracy"], found["member_accuracies"]) == (1.0, [1.0, 1.0])
     assert found["forwards_per_step"] == 1.0
 
 
@@ -101,6 +102,16 @@ def test_a_member_at_chance_is_refused_by_its_place():
     [
         (lambda: Ensemble(()), "The ensemble has 0 teachers; give it at least two."),
         (lambda: Ensemble((tiny.teacher(),)), "The ensemble has 1 teachers; give it at least two."),
+        (
+            lambda: Ensemble((tiny.linear_teacher(), tiny.linear_teacher())),  # pyright: ignore[reportArgumentType]
+            "The ensemble was given a Sequential; expected teachers: Given(Network.given(module, classes)) makes one "
+            "of a module that you hold.",
+        ),
+        (
+            lambda: Peers((tiny.linear_teacher(),)),  # pyright: ignore[reportArgumentType]
+            "Peers were given a Sequential; expected networks: Network.given(module, classes) makes one of a module "
+            "that you hold.",
+        ),
         (
             lambda: Ensemble((tiny.teacher(), EMA())),
             "An ensemble takes outside teachers only: trained networks and what is made of them.",
@@ -145,11 +156,17 @@ def test_what_does_not_fit_is_refused_before_training(tmp_path: Path):
     hint = Hint(student=("stage1",), teacher=("stage1",))
     both = Ensemble((tiny.teacher(), tiny.teacher()))
     three = tiny.teacher(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), 3)
+    grey = replace(tiny.teacher(), reading=Reading(mean=(0.5,), std=(0.2,)))
     for teacher, terms, sentence in (
         (both, (hint,), "is an ensemble of 2, which has no tap 'stage1'; name a member by its place: '0/stage1' is"),
         (OwnPast(), (hint,), "The student's own past has no tap 'stage1', only logits; leave the terms out"),
         (Uniform(), (hint,), "The teacher is uniform and has no tap 'stage1'; leave the terms out that need it."),
-        (Ensemble((tiny.teacher(), three)), (KD(),), "The teacher answers 3 classes but the data has 4 classes"),
+        (Ensemble((tiny.teacher(), three)), (KD(),), "The teacher 2 of 2 answers 3 classes but the data has 4 classes"),
+        (
+            grey,
+            (KD(),),
+            "The teacher reads with mean=(0.5,), of 1 channels, but images of the data have 3; give it one",
+        ),
         (Peers((Network("digits_conv", 3, 3),)), (KD(),), "The peer 1 answers 3 classes but the data has 4 classes"),
     ):
         with pytest.raises(UserError, match=re.escape(sentence)):
@@ -178,7 +195,7 @@ def test_controls_teach_nothing_and_are_not_asked_to(runs_dir: Path):
     assert torch.equal(drawn(batch, resident.train).logits, again(batch, resident.train).logits)
     for source in (shuffled, uniform, drawn):
         assert not source.answerable
-        _, (line,) = gate(source, resident, at_least=0.99)
+        (line,) = gate(source, resident, at_least=0.99).lines
         assert line.endswith("on 11 images (a control)")
     for control in (Shuffled(tiny.teacher()), Uniform(), Untrained(tiny.convolutional())):
         assert result(runs_dir, taught(control))[0]["status"] == "finished"
@@ -298,6 +315,25 @@ def test_the_past_is_the_label_and_then_what_was_said_last():
     torch.testing.assert_close(told[1:], said.flip(0)[1:])
     assert told[0].tolist() == [65504, -65504, 0], "as far as half precision goes"
     assert past.seen.sum() == 3
+
+
+def test_the_past_forgets_companions():
+    past = Past(images=9, classes=4, accompanied=True)
+    shown = Batch(
+        torch.zeros(4, 1, 1, 1), torch.tensor([1, 0, 1, 1]), torch.tensor([7, 1, 7, 3]), torch.zeros(4).long()
+    )
+    said = torch.arange(16.0).reshape(4, 4)
+    past.advance(nn.Identity(), shown, said, 0)
+    told = past.answer(shown, ()).logits
+    torch.testing.assert_close(told[:3], said[[0, 1, 0]])
+    assert told[3].softmax(0).tolist() == [0, 1, 0, 0], "not drawn yet"
+    run = taught(OwnPast(), KD())
+    accompanied = replace(run, data=replace(run.data, companion="classmate"))
+    for spec, remembered in ((run, 4), (accompanied, 2)):
+        objective = Company(spec, load(spec.data), None, Machine()).objective(spec.stages[0], nn.ModuleDict())
+        objective.advance(shown, said, 0)
+        assert isinstance(objective.inside, Past)
+        assert int(objective.inside.seen.sum()) == len({*shown.index[:remembered].tolist()})
 
 
 @pytest.mark.parametrize("teacher", [EMA(), OwnPast()], ids=["average", "past"])

@@ -58,7 +58,7 @@ def _fill(runs: Sequence[Run], machine: Machine, conditions: Conditions, display
     machine.activate()
     resident, draw, source = set_up(runs[0], max(epochs, 1), machine, conditions, display)
     assert source is not None
-    for line in gate(source, resident, conditions.teacher_at_least)[1]:
+    for line in gate(source, resident, conditions.teacher_at_least).lines:
         display.line(line)
     taps = dict.fromkeys(
         tap for run in runs for stage in run.stages for term in stage.terms for tap in term.teacher_taps

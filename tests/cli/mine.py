@@ -98,6 +98,11 @@ def diverges():
     return [_run("good"), _run("bad", rate=1e30)]
 
 
+def hopeless():
+    still = result_of(_run("still", rate=1e-9))
+    return [_run("good", KD(), teacher=result_of(_run("teacher", rate=0.5))), _run("pupil", KD(), teacher=still)]
+
+
 def orphans():
     bad = result_of(_run("bad", rate=1e30))
     return [_run("good", KD(), teacher=result_of(_run("teacher", rate=0.5))), _run("orphan", KD(), teacher=bad)]

@@ -60,6 +60,16 @@ def test_students_of_a_teacher_that_diverged_do_not_begin(place: Path, capsys: p
     assert not list(place.glob("runs/orphan-*"))
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_students_of_a_trained_teacher_that_is_refused_fail_alone(
+    jobs: str, place: Path, capsys: pytest.CaptureFixture[str]
+):
+    sentence = refused(capsys, ["run", "mine.py:hopeless", "--jobs", jobs, "--threads", "1"], status=1)
+    assert sentence.startswith("1 of 2 runs failed: pupil (seed 0): The teacher is at chance (")
+    assert len(list(place.glob("runs/good-*/result.json"))) == 1
+    assert not list(place.glob("runs/pupil-*/result.json"))
+
+
 def process(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own."""
     return subprocess.run(
