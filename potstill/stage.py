@@ -76,7 +76,7 @@ class Stage:
                 raise UserError(f"A term is called {key!r}; expected a name without '.' and '/'.")
 
     def scaled(self, epochs: int) -> "Stage":
-        """The same stage over another number of epochs: schedule and warm-ups keep their share."""
+        """The same stage over another number of epochs: what schedule and terms count in epochs keeps its share."""
         ratio = epochs / self.epochs
-        terms = tuple(replace(term, warmup=term.warmup * ratio) for term in self.terms)
+        terms = tuple(term.scaled(ratio) for term in self.terms)
         return replace(self, epochs=epochs, schedule=self.schedule.scaled(ratio), terms=terms)

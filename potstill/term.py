@@ -1,7 +1,7 @@
 """The contract of a term: one part of the objective, which says what it needs and computes one scalar."""
 
 import abc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
@@ -137,6 +137,10 @@ class Term(abc.ABC):
         """The weight in force: the warm-up's share of `weight`."""
         rise = min((int(progress.epoch) + 1) / self.warmup, 1.0) if self.warmup else 1.0
         return self.weight * rise
+
+    def scaled(self, ratio: float) -> "Term":
+        """The same term in a stage `ratio` times as long: what it counts in epochs keeps its share."""
+        return replace(self, warmup=self.warmup * ratio)
 
 
 def expect_teacher(term: Term, teacher: Trace | None) -> Trace:

@@ -11,7 +11,7 @@ the paper, from a small network, is not in their repository. The usual weights a
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -77,7 +77,7 @@ class CTKD(Term):
     weight: float = 0.9
     start: float = 1.0
     span: float = 20.0
-    ramp: int = 10
+    ramp: float = 10.0
     standardize: bool = False
 
     knowledge: ClassVar[Knowledge] = "response"
@@ -89,8 +89,8 @@ class CTKD(Term):
         expect_factor(self.key, "span", self.span)
         if not 0 < self.start < float("inf"):
             raise UserError(f"The least temperature of {self.key!r} is {self.start:g}; expected a number > 0.")
-        if self.ramp < 1:
-            raise UserError(f"The ramp of {self.key!r} is {self.ramp} epochs; expected 1 or more.")
+        if not 0 < self.ramp < float("inf"):
+            raise UserError(f"The ramp of {self.key!r} is {self.ramp:g} epochs; expected a number > 0.")
 
     def build(self, student: Trace, teacher: Trace | None, plan: Plan) -> nn.Module:
         """θ, at 1."""
@@ -107,6 +107,10 @@ class CTKD(Term):
         theta = reverse_gradient(learned.theta, self.scale_at(progress))
         temperature = ctkd_temperature(theta, start=self.start, span=self.span)
         return softened_kl(own, answer, temperature=temperature)
+
+    def scaled(self, ratio: float) -> Term:
+        """The ramp keeps its share too."""
+        return replace(super().scaled(ratio), ramp=self.ramp * ratio)
 
     def scale_at(self, progress: Progress) -> float:
         """The factor of the reversal: ½(1 − cos(π · min(e + 1, ramp)/ramp)) in epoch e, from 0."""

@@ -15,7 +15,7 @@ its own, which reads its own features.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -79,7 +79,7 @@ class ONE(Term):
     """
 
     temperature: float = 3.0
-    ramp: int = 80
+    ramp: float = 80.0
     features: str = "pooled"
 
     knowledge: ClassVar[Knowledge] = "response"
@@ -92,8 +92,8 @@ class ONE(Term):
     def __post_init__(self) -> None:
         super().__post_init__()
         expect_temperature(self.temperature)
-        if self.ramp < 1:
-            raise UserError(f"The ramp of {self.key!r} is {self.ramp} epochs; expected 1 or more.")
+        if not 0 < self.ramp < float("inf"):
+            raise UserError(f"The ramp of {self.key!r} is {self.ramp:g} epochs; expected a number > 0.")
 
     @property
     def student_taps(self) -> tuple[str, ...]:
@@ -115,6 +115,10 @@ class ONE(Term):
         ensemble = (shares.mT.unsqueeze(2) * precise(torch.stack(everybody))).sum(0)
         soft = one_loss(student.logits, ensemble, temperature=self.temperature)
         return F.cross_entropy(ensemble, batch.labels) + self.ramp_at(progress) * soft
+
+    def scaled(self, ratio: float) -> Term:
+        """The ramp keeps its share too."""
+        return replace(super().scaled(ratio), ramp=self.ramp * ratio)
 
     def ramp_at(self, progress: Progress) -> float:
         """The factor of the soft part: exp(−5(1 − min(e, ramp)/ramp)²) in epoch e, from 0."""

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from potstill.methods.ctkd import CTKD, Theta, ctkd_temperature, reverse_gradien
 from potstill.methods.standardize import standardize
 from potstill.models import build
 from potstill.models.network import Network
+from potstill.optim import Optimizer
+from potstill.stage import Stage
 from potstill.term import Plan, Progress
 from potstill.types import Trace
 
@@ -121,9 +124,16 @@ def test_the_options_of_soft_targets():
     [
         ({"start": 0.0}, r"The least temperature of 'ctkd' is 0; expected a number > 0\."),
         ({"span": -1.0}, r"The span of 'ctkd' is -1; expected a number ≥ 0\."),
-        ({"ramp": 0}, r"The ramp of 'ctkd' is 0 epochs; expected 1 or more\."),
+        ({"ramp": 0}, r"The ramp of 'ctkd' is 0 epochs; expected a number > 0\."),
     ],
 )
 def test_values_out_of_range_are_refused_with_a_sentence(options, sentence):
     with pytest.raises(UserError, match=f"^{sentence}$"):
         CTKD(**options)
+
+
+def test_in_a_shorter_stage_the_ramp_keeps_its_share():
+    term = CTKD(ramp=30, warmup=10)
+    assert term.scaled(0.1) == replace(term, ramp=3, warmup=1)
+    stage = Stage(terms=(term,), epochs=100, optimizer=Optimizer()).scaled(10)
+    assert stage.terms == (term.scaled(0.1),)

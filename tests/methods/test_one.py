@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ from methods.maps import plan
 from potstill.errors import UserError
 from potstill.methods.one import ONE, Gate, one_loss
 from potstill.models import aliases
+from potstill.optim import Optimizer
+from potstill.stage import Stage
 from potstill.taps import trace
 from potstill.term import Progress
 from potstill.types import Trace
@@ -124,7 +127,7 @@ def test_one_of_the_two_ships_without_a_gate(tmp_path):
 
 def test_what_does_not_fit_is_refused_with_a_sentence():
     peers.assert_refuses_one(ONE())
-    with pytest.raises(UserError, match=r"^The ramp of 'one' is 0 epochs; expected 1 or more\.$"):
+    with pytest.raises(UserError, match=r"^The ramp of 'one' is 0 epochs; expected a number > 0\.$"):
         ONE(ramp=0)
     with pytest.raises(UserError, match=r"^The temperature is 0; expected a number > 0, usually from 1 to 20\.$"):
         ONE(temperature=0)
@@ -139,3 +142,10 @@ def test_the_term_survives_extremes():
         return term.loss(response.batch_of(y), own, peers.spoken(t[None]), gate, Progress(0, 80.0, 300))
 
     response.assert_survives_extremes(loss)
+
+
+def test_in_a_shorter_stage_the_ramp_keeps_its_share():
+    term = ONE(ramp=30, warmup=10)
+    assert term.scaled(0.1) == replace(term, ramp=3, warmup=1)
+    stage = Stage(terms=(term,), epochs=100, optimizer=Optimizer()).scaled(10)
+    assert stage.terms == (term.scaled(0.1),)
