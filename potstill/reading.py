@@ -46,6 +46,11 @@ class Reading:
                 "the data a place among them, or -1."
             )
 
+    @property
+    def missing(self) -> frozenset[int]:
+        """The classes of the data that the teacher has no output for."""
+        return frozenset(place for place, output in enumerate(self.classes) if output < 0)
+
     def shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """(C, H, W) of what the teacher sees.
 

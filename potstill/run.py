@@ -64,6 +64,13 @@ class Run:
                 f"The student of {self.name!r} takes over its teacher's classifier, but the run has no teacher that is "
                 "one trained network; give it one."
             )
+        readings = () if self.teacher is None else self.teacher.readings
+        mapped = [reading for reading in readings if reading is not None and reading.classes]
+        if self.student.reused is not None and mapped:
+            raise UserError(
+                f"The student of {self.name!r} takes over its teacher's classifier, which names other classes than the "
+                "data; give it a teacher that names the same in the same order."
+            )
         given = [network.initial for network in (self.student, *self.peers) if network.initial is not None]
         if len(set(given)) < len(given):
             raise UserError(
@@ -86,6 +93,17 @@ class Run:
                     raise UserError(
                         f"The term {term.key!r} of {self.name!r} compares with a teacher, but the run has none; "
                         "give it one, or leave the term out."
+                    )
+                missing = any(reading.missing for reading in mapped)
+                if mapped and term.needs_teacher and not term.suits_classes(missing=missing):
+                    lacks = (
+                        "lacks some of the data's classes"
+                        if term.suits_classes(missing=False)
+                        else ("names other classes than the data")
+                    )
+                    raise UserError(
+                        f"The term {term.key!r} of {self.name!r} cannot learn from a teacher that {lacks}; leave the "
+                        "term out, or give it another teacher."
                     )
                 sample = None if self.teacher is None else self.teacher.sample
                 if sample is not None and not term.suits_sample(sample.temperature):
@@ -165,6 +183,11 @@ class ResultOf(Teacher):
     def networks(self) -> tuple[Network, ...]:
         """The other run's student."""
         return (self.run.student,)
+
+    @property
+    def readings(self) -> tuple[Reading | None, ...]:
+        """As given."""
+        return (self.reading,)
 
     @property
     def runs(self) -> tuple[Run, ...]:

@@ -9,6 +9,7 @@ from torch import nn
 from potstill.codec import digest, encode
 from potstill.errors import UserError
 from potstill.models import Network
+from potstill.reading import Reading
 from potstill.source import Source
 from potstill.store.sampling import Sample
 from potstill.teacher import Surroundings, Teacher
@@ -52,6 +53,11 @@ class Sampled(Teacher):
     def networks(self) -> tuple[Network, ...]:
         """The trained network."""
         return self.right.networks
+
+    @property
+    def readings(self) -> tuple[Reading | None, ...]:
+        """The right teacher's."""
+        return self.right.readings
 
     @property
     def runs(self) -> "tuple[Run, ...]":

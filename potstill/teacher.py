@@ -73,6 +73,11 @@ class Teacher(abc.ABC):
         return ()
 
     @property
+    def readings(self) -> tuple[Reading | None, ...]:
+        """How each of these networks reads images and names classes; None for as the data has them."""
+        return (None,) * len(self.networks)
+
+    @property
     def runs(self) -> "tuple[Run, ...]":
         """The runs that must be finished before it can teach."""
         return ()
@@ -151,6 +156,11 @@ class Given(Teacher):
     def networks(self) -> tuple[Network, ...]:
         """The given network."""
         return (self.given,)
+
+    @property
+    def readings(self) -> tuple[Reading | None, ...]:
+        """As given."""
+        return (self.reading,)
 
     def identity(self) -> str:
         """The hash of its weights and class."""

@@ -50,6 +50,11 @@ class Untrained(Teacher):
         """The network."""
         return (self.drawn,)
 
+    @property
+    def readings(self) -> tuple[Reading | None, ...]:
+        """As given."""
+        return (self.reading,)
+
     def identity(self) -> str:
         """The hash of the specification."""
         return digest({"untrained": encode(self)})
@@ -81,6 +86,11 @@ class Shuffled(Teacher):
     def networks(self) -> tuple[Network, ...]:
         """The right teacher's."""
         return self.right.networks
+
+    @property
+    def readings(self) -> tuple[Reading | None, ...]:
+        """The right teacher's."""
+        return self.right.readings
 
     @property
     def runs(self) -> "tuple[Run, ...]":
@@ -148,6 +158,11 @@ class Ensemble(Teacher):
             raise UserError(
                 "An ensemble is the mean of whole answers, and a member of it is Sampled; give it as it is."
             )
+        if len({frozenset[int]() if reading is None else reading.missing for reading in self.readings}) > 1:
+            raise UserError(
+                "The teachers of an ensemble lack different classes, so they have no mean; give it teachers that know "
+                "the same ones."
+            )
         if self.weights and (len(self.weights) != len(self.teachers) or not all(w > 0 for w in self.weights)):
             raise UserError(
                 f"The ensemble of {len(self.teachers)} teachers has the weights {self.weights}; expected one each, > 0."
@@ -157,6 +172,11 @@ class Ensemble(Teacher):
     def networks(self) -> tuple[Network, ...]:
         """All members'."""
         return tuple(network for teacher in self.teachers for network in teacher.networks)
+
+    @property
+    def readings(self) -> tuple[Reading | None, ...]:
+        """All members'."""
+        return tuple(reading for teacher in self.teachers for reading in teacher.readings)
 
     @property
     def runs(self) -> "tuple[Run, ...]":

@@ -133,6 +133,14 @@ class Term(abc.ABC):
         """Whether it is unbiased where the teacher's logits stand for drawn classes (`potstill.store.sampling`)."""
         return not self.needs_teacher
 
+    def suits_classes(self, *, missing: bool) -> bool:
+        """Whether it can learn from a teacher whose outputs are mapped to the data's classes (see `potstill.reading`).
+
+        Args:
+            missing: Whether the teacher lacks some of the classes: their logits are far below all others.
+        """
+        return not (missing and getattr(self, "standardize", False))
+
     def weight_at(self, progress: Progress) -> float:
         """The weight in force: the warm-up's share of `weight`."""
         rise = min((int(progress.epoch) + 1) / self.warmup, 1.0) if self.warmup else 1.0

@@ -21,8 +21,8 @@ from potstill.errors import UserError
 from potstill.gate import gate
 from potstill.inside import Average, Past
 from potstill.machine import Machine
-from potstill.methods import KD, Hint, Labels
-from potstill.models import Network, build
+from potstill.methods import DKD, KD, SRRL, Hint, Labels, Logits
+from potstill.models import Network, ReusedHead, build
 from potstill.reading import NEVER, Reading
 from potstill.run import Run, result_of
 from potstill.source import Live
@@ -258,6 +258,32 @@ def test_classes_are_named_by_a_map_and_unknown_ones_are_never_meant(runs_dir: P
         for name, teacher in (("mapped", mapped), ("plain", tiny.teacher()))
     ]
     assert weights[0] == weights[1]
+
+
+def test_terms_that_cannot_do_with_other_classes_say_so():
+    turned, without = Reading(classes=(1, 2, 3, 0), known=4), Reading(classes=(1, -1, 3, 0), known=4)
+
+    def reads(reading: Reading) -> Given:
+        return replace(tiny.teacher(), reading=reading)
+
+    order = "cannot learn from a teacher that names other classes than the data; leave the term out, or give it another"
+    lack = "cannot learn from a teacher that lacks some of the data's classes; leave the term out, or give it another"
+    for reading, term, sentence in (
+        (turned, SRRL(), f"The term 'srrl' of 'taught' {order} teacher."),
+        (without, KD(standardize=True), f"The term 'kd' of 'taught' {lack} teacher."),
+        (without, Logits(), f"The term 'logits' of 'taught' {lack} teacher."),
+    ):
+        for teacher in (reads(reading), Shuffled(reads(reading)), Ensemble((reads(reading), reads(reading)))):
+            with pytest.raises(UserError, match=f"^{re.escape(sentence)}$"):
+                taught(teacher, term)
+    for reading, term in ((turned, KD(standardize=True)), (turned, Logits()), (without, KD()), (without, DKD())):
+        assert taught(reads(reading), term).teacher == reads(reading)
+    with pytest.raises(UserError, match=r"^The teachers of an ensemble lack different classes, so they have no mean; "):
+        Ensemble((tiny.teacher(), reads(without)))
+    with pytest.raises(
+        UserError, match=r"takes over its teacher's classifier, which names other classes than the data"
+    ):
+        taught(reads(turned), Labels(), student=replace(tiny.convolutional(), reused=ReusedHead(student="stage2")))
 
 
 # Teachers that come about with the student.

@@ -135,6 +135,10 @@ class CAMKD(Term):
         connector = Pointwise(norm=True, relu=True)
         return nn.ModuleList(_Read(connector.build(ours, x), head) for x, head in zip(theirs, heads, strict=True))
 
+    def suits_classes(self, *, missing: bool) -> bool:
+        """Never: the student's maps go through the teachers' own classifiers."""
+        return False
+
     def loss(
         self, batch: Batch, student: Trace, teacher: Trace | None, learned: nn.Module | None, progress: Progress
     ) -> Tensor:

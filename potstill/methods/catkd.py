@@ -119,6 +119,10 @@ class CATKD(Term):
             f"mean of {tap!r}; tap the last map of a network that averages and classifies it."
         )
 
+    def suits_classes(self, *, missing: bool) -> bool:
+        """Never: it reads the teacher's own classifier, class by class."""
+        return False
+
     def loss(
         self, batch: Batch, student: Trace, teacher: Trace | None, learned: nn.Module | None, progress: Progress
     ) -> Tensor:

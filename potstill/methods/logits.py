@@ -55,6 +55,10 @@ class Logits(Term):
     knowledge: ClassVar[Knowledge] = "response"
     citation: ClassVar[str] = "Ba, Caruana 2014, arXiv:1312.6184"
 
+    def suits_classes(self, *, missing: bool) -> bool:
+        """It compares the numbers themselves, so none may be missing."""
+        return not missing
+
     def loss(
         self, batch: Batch, student: Trace, teacher: Trace | None, learned: nn.Module | None, progress: Progress
     ) -> Tensor:
@@ -69,6 +73,10 @@ class Spherical(Term):
 
     knowledge: ClassVar[Knowledge] = "response"
     citation: ClassVar[str] = "Ba, Caruana 2014, arXiv:1312.6184, on logits of unit norm"
+
+    def suits_classes(self, *, missing: bool) -> bool:
+        """It compares the numbers themselves, so none may be missing."""
+        return not missing
 
     def loss(
         self, batch: Batch, student: Trace, teacher: Trace | None, learned: nn.Module | None, progress: Progress

@@ -102,6 +102,10 @@ class SRRL(Term):
         connector = Pointwise(norm=True, relu=True).build(student_maps(self, student)[0], features)
         return _Read(normal_start(connector), FrozenLinear(last))
 
+    def suits_classes(self, *, missing: bool) -> bool:
+        """Never: the student's features go through the teacher's own classifier."""
+        return False
+
     def loss(
         self, batch: Batch, student: Trace, teacher: Trace | None, learned: nn.Module | None, progress: Progress
     ) -> Tensor:
