@@ -127,14 +127,24 @@ def as_sweep(given: object) -> Sweep:
 
 
 def in_order(runs: Iterable[Run]) -> list[list[Run]]:
-    """The runs and the runs of their teachers, each once, in levels: a level needs only those before it."""
+    """The runs and the runs of their teachers, each once, in levels: a level needs only those before it.
+
+    Raises:
+        UserError: a run needs itself.
+    """
     levels: list[dict[str, Run]] = []
 
-    def place(run: Run) -> int:
-        depth = max((place(first) + 1 for first in needed_by(run)), default=0)
+    def place(run: Run, pupils: tuple[str, ...] = ()) -> int:
+        identity = fingerprint(run)
+        if identity in pupils:
+            raise UserError(
+                f"Among those who teach {run.name!r} is {run.name!r} itself; name teachers that can be trained before "
+                "it."
+            )
+        depth = max((place(first, (*pupils, identity)) + 1 for first in needed_by(run)), default=0)
         while len(levels) <= depth:
             levels.append({})
-        levels[depth].setdefault(fingerprint(run), run)
+        levels[depth].setdefault(identity, run)
         return depth
 
     for run in runs:

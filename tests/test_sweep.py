@@ -14,6 +14,7 @@ from potstill.optim import Optimizer
 from potstill.run import Run, fingerprint, result_of
 from potstill.stage import Stage
 from potstill.sweep import Arm, Sweep, as_sweep, diverged, group, in_order, provenance, unfinished, write_sweep
+from potstill.teacher import Teacher
 
 
 def run(name, teacher=None, **options):
@@ -251,3 +252,30 @@ def test_the_provenance_names_the_command_and_the_commit_if_there_is_one():
     assert told["command"] == "potstill run digits:demo"
     assert told["commit"] is None or re.fullmatch("[0-9a-f]{40}", told["commit"])
     assert type(told["uncommitted_changes"]) is bool
+
+
+class Returning(Teacher):
+    """A teacher that says only late whose students teach in it."""
+
+    def __init__(self):
+        self.found = ()
+
+    @property
+    def runs(self):
+        return self.found
+
+    def identity(self):
+        return "returning"
+
+
+def test_a_run_that_teaches_itself_in_the_end_is_refused():
+    late = Returning()
+    first = replace(ASSISTANT, name="first", teacher=late)
+    second = run("second", first)
+    in_order([second])
+    object.__setattr__(late, "found", (second,))
+    with pytest.raises(UserError) as caught:
+        in_order([second])
+    assert str(caught.value) == (
+        "Among those who teach 'second' is 'second' itself; name teachers that can be trained before it."
+    )

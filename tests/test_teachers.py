@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from potstill import record
 from potstill.checkpoint import read_weights
@@ -21,8 +21,9 @@ from potstill.errors import UserError
 from potstill.gate import gate
 from potstill.inside import Average, Past
 from potstill.machine import Machine
-from potstill.methods import DKD, KD, SRRL, Hint, Labels, Logits
+from potstill.methods import DKD, KD, SRRL, Hint, Labels, Logits, Mutual
 from potstill.models import Network, ReusedHead, build
+from potstill.optim import Optimizer
 from potstill.reading import NEVER, Reading
 from potstill.run import Run, result_of
 from potstill.source import Live
@@ -396,6 +397,30 @@ def test_of_peers_of_a_kind_the_best_on_validation_ships(runs_dir: Path):
     assert (found["forwards_per_step"], found["backwards_per_step"]) == (4, 4)
 
 
+@pytest.mark.parametrize("update", ["together", "in turn"])
+def test_peers_step_from_the_same_predictions_or_one_after_the_other(update: Any, tmp_path: Path):
+    data = tiny.data(train=8, validation=0)
+    torch.manual_seed(0)
+    peers = [nn.Sequential(nn.Flatten(), nn.Linear(192, tiny.CLASSES, bias=False)) for _ in range(2)]
+    first, second = (network.get_parameter("1.weight").detach().double() for network in peers)
+    resident = load(data)
+    inputs = resident.batch(resident.train, torch.arange(8)).inputs.flatten(1).double()
+
+    def moved(own: Tensor, other: Tensor) -> Tensor:
+        """A step of 0.1 along (p − q)·x, q a constant."""
+        return own - 0.1 * ((inputs @ own.T).softmax(1) - (inputs @ other.T).softmax(1)).T @ inputs / 8
+
+    for _ in range(2):
+        ahead = moved(first, second)
+        first, second = ahead, moved(second, ahead if update == "in turn" else first)
+    given = [Network.given(network, tiny.CLASSES) for network in peers]
+    stage = Stage(terms=(Mutual(),), epochs=2, optimizer=Optimizer(name="SGD", learning_rate=0.1))
+    run = tiny.run("two", student=given[0], stages=[stage], teacher=Peers((given[1],), update), data=data)
+    (folder,) = tiny.train_in(tmp_path, [run])
+    trained = read_weights(folder / "student.safetensors")["1.weight"].double()
+    torch.testing.assert_close(trained, first, rtol=1e-5, atol=1e-6)
+
+
 def test_a_peer_of_another_kind_is_there_to_teach_however_good(runs_dir: Path):
     useless = Network("digits_conv", tiny.CLASSES, 3, options={"width": 1})
     found, folder = result(runs_dir, taught(Peers((tiny.wider(),)), student=useless, epochs=6))
@@ -410,7 +435,7 @@ def test_without_validation_images_the_student_ships(runs_dir: Path):
     assert read_weights(folder / "student.safetensors").keys() == build(tiny.convolutional()).state_dict().keys()
 
 
-@pytest.mark.parametrize("case", ["average", "peers", "views"])
+@pytest.mark.parametrize("case", tiny.TAUGHT)
 def test_company_changes_nothing_whoever_teaches(case: str, tmp_path: Path):
     (run,) = tiny.CASES[case]()
     beside = replace(run, name="beside", stages=(replace(run.stages[0], epochs=3),))

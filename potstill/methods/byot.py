@@ -83,7 +83,7 @@ class BYOT(Term):
     temperature: float = 3.0
     feature: float = 0.03
 
-    knowledge: ClassVar[Knowledge] = "response"
+    knowledge: ClassVar[Knowledge] = "feature"
     modes: ClassVar[tuple[Mode, ...]] = ("self",)
     citation: ClassVar[str] = "Zhang et al. 2019, arXiv:1905.08094"
     learns: ClassVar[bool] = True

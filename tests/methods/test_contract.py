@@ -34,7 +34,7 @@ from methods.terms import (
     pair_or_refusal,
 )
 from potstill.codec import decode, encode
-from potstill.data import CropFlip, Data
+from potstill.data import CropFlip, Data, load
 from potstill.display import Silent
 from potstill.errors import UserError
 from potstill.learner import Learner
@@ -275,6 +275,17 @@ def test_training_changes_the_student_and_ends(kind: type[Term], folder: Path):
     start = dict(build(spec.student).named_parameters())
     end = safetensors.torch.load(told["weights"]["student.safetensors"])
     assert any(not torch.equal(start[name].detach(), end[name]) for name in start)
+
+
+@every_term
+def test_what_ships_is_the_plain_student(kind: type[Term], folder: Path):
+    spec, told = run(kind), alone(kind, folder)
+    network, resident = build(spec.student), load(spec.data)
+    network.load_state_dict(safetensors.torch.load(told["weights"]["student.safetensors"]), strict=True)
+    said = safetensors.torch.load(told["weights"]["predictions.safetensors"])["logits"].float()
+    with torch.no_grad():
+        logits = network.eval()(resident.batch(resident.test, torch.arange(len(resident.test))).inputs)
+    torch.testing.assert_close(logits, said, rtol=2e-3, atol=2e-3)  # Kept as half floats.
 
 
 def test_in_one_cohort_all_terms_learn_what_they_learn_alone(folder: Path):
