@@ -173,3 +173,14 @@ class Given(Teacher):
     def open(self, around: Surroundings) -> Source:
         """The network at work."""
         return around.live(self.given.name, self.load(around.runs_dir), self.reading)
+
+
+def expect_kind(kind: type, given: tuple[object, ...], what: str, instead: str) -> None:
+    """Refuse modules and the like where specifications belong.
+
+    Raises:
+        UserError: one of those given is of another kind.
+    """
+    for one in given:
+        if not isinstance(one, kind):
+            raise UserError(f"{what} a {type(one).__name__}; expected {instead} makes one of a module that you hold.")

@@ -17,7 +17,7 @@ from potstill.reading import Reading
 from potstill.seeds import fold
 from potstill.source import Source
 from potstill.store.sampling import Sample
-from potstill.teacher import Surroundings, Teacher
+from potstill.teacher import Surroundings, Teacher, expect_kind
 
 if TYPE_CHECKING:
     from potstill.run import Run
@@ -146,18 +146,11 @@ class Ensemble(Teacher):
     def __post_init__(self) -> None:
         if len(self.teachers) < 2:
             raise UserError(f"The ensemble has {len(self.teachers)} teachers; give it at least two.")
-        for teacher in self.teachers:
-            if not isinstance(teacher, Teacher):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise UserError(
-                    f"The ensemble was given a {type(teacher).__name__}; expected teachers: "
-                    "Given(Network.given(module, classes)) makes one of a module that you hold."
-                )
+        expect_kind(Teacher, self.teachers, "The ensemble was given", "teachers: Given(Network.given(module, classes))")
         if any(not teacher.outside for teacher in self.teachers):
             raise UserError("An ensemble takes outside teachers only: trained networks and what is made of them.")
         if any(teacher.sample is not None for teacher in self.teachers):
-            raise UserError(
-                "An ensemble is the mean of whole answers, and a member of it is Sampled; give it as it is."
-            )
+            raise UserError("A member of the ensemble is Sampled, but its mean is of whole answers; give it as it is.")
         if len({frozenset[int]() if reading is None else reading.missing for reading in self.readings}) > 1:
             raise UserError(
                 "The teachers of an ensemble lack different classes, so they have no mean; give it teachers that know "
@@ -272,12 +265,7 @@ class Peers(Teacher):
     def __post_init__(self) -> None:
         if not self.others:
             raise UserError("Peers were given no other network; name at least one.")
-        for other in self.others:
-            if not isinstance(other, Network):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise UserError(
-                    f"Peers were given a {type(other).__name__}; expected networks: Network.given(module, classes) "
-                    "makes one of a module that you hold."
-                )
+        expect_kind(Network, self.others, "Peers were given", "networks: Network.given(module, classes)")
         if self.update not in get_args(Update):
             raise UserError(f"Peers update {self.update!r}; expected together or in turn.")
 
