@@ -45,6 +45,7 @@ def train_beside(groups: Sequence[Group], conditions: Conditions, display: Displ
 
 
 _Ended = tuple[str | None, str | None]
+"""The user's mistake that a worker found, and why its teacher was refused; None for neither."""
 
 
 class _Crew:
@@ -113,8 +114,8 @@ class _Crew:
             "conditions": {**asdict(self._conditions), "runs_dir": str(self._conditions.runs_dir)},
         }
 
-    def _listen(self, news: Iterable[str], group: Group) -> "_Ended":
-        """Hand on what a worker tells until it ends; returns the user's mistake, and why its teacher was refused."""
+    def _listen(self, news: Iterable[str], group: Group) -> _Ended:
+        """Hand on what a worker tells until it ends."""
         mistake = refused = None
         shown = ""
         for line in news:

@@ -99,7 +99,7 @@ class Run:
                     lacks = (
                         "lacks some of the data's classes"
                         if term.suits_classes(missing=False)
-                        else ("names other classes than the data")
+                        else "names other classes than the data"
                     )
                     raise UserError(
                         f"The term {term.key!r} of {self.name!r} cannot learn from a teacher that {lacks}; leave the "

@@ -47,9 +47,8 @@ def mutual(temperature: float = 1.0) -> Sweep:
             arm("two, in turn", "turn", answers, teacher=in_turn),
             arm("beside a larger one", "larger", answers, teacher=Peers((larger,))),
             arm("four, together", "four", answers, teacher=four),
-            arm(
-                "four, gated ensemble", "one", ONE(ramp=50 * 80 / 300), teacher=four
-            ),  # 80 epochs of the published 300.
+            # The published ramp takes 80 epochs of 300.
+            arm("four, gated ensemble", "one", ONE(ramp=50 * 80 / 300), teacher=four),
             arm("four, the best on each batch", "kdcl", KDCL(temperature=2.0), teacher=four),
             # At the usual 1,000, which suits a trained teacher, both agree on maps that know nothing of the image.
             arm("two, attention", "attention", Attention(student=stages, teacher=stages, weight=10.0), teacher=pair),
