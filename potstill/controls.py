@@ -23,7 +23,10 @@ def with_controls(sweep: Sweep) -> Sweep:
     arms: list[Arm] = []
     for arm in sweep.arms:
         arms.append(arm)
-        arms += [Arm(name=f"{arm.name}; {name}", run=run, settings={}) for name, run in _controls(arm.run)]
+        arms += [
+            Arm(name=f"{arm.name}; {name}", run=run, after=arm.name, change=name, control=True)
+            for name, run in _controls(arm.run)
+        ]
     return replace(sweep, arms=tuple(arms))
 
 

@@ -25,6 +25,8 @@ class Arm:
         settings: What this arm turned, for sweeps over numbers: {"temperature": 2.0, "alpha": 0.8}.
         after: The arm from which this one differs in one thing: a rung of the report's ablation ladder.
         change: That thing, in a few words: "a hint first".
+        control: Whether its teacher is a control in the place of `after`'s: it is held against that arm, in a table of
+            its own, and is no part of the comparison.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Arm:
     settings: dict[str, float] = field(default_factory=dict[str, float])
     after: str | None = None
     change: str = ""
+    control: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,8 @@ class Sweep:
                     what = f"the arm {place!r}, which there is not" if place not in below else "itself in the end"
                     raise UserError(f"The arm {arm.name!r} comes after {what}; name another arm of the sweep.")
                 place, steps = below[place], steps + 1
+            if arm.control and arm.after is None:
+                raise UserError(f"The arm {arm.name!r} is a control; say with `after` and `change` of which arm.")
 
     def each(self, change: Callable[[Run], Run]) -> "Sweep":
         """The same sweep with every student's run changed; teachers stay as they are."""
@@ -83,7 +88,11 @@ class Sweep:
     def members(self) -> list["Member"]:
         """Every run of the comparison: teachers first, then arm by arm, seed by seed."""
         teachers = [Member(arm, "teacher", arm.run) for arm in self.teachers]
-        students = [Member(arm, "student", replace(arm.run, seed=seed)) for arm in self.arms for seed in self.seeds]
+        students = [
+            Member(arm, "control" if arm.control else "student", replace(arm.run, seed=seed))
+            for arm in self.arms
+            for seed in self.seeds
+        ]
         return teachers + students
 
 

@@ -48,7 +48,11 @@ def test_every_taught_arm_is_followed_by_its_controls():
         ),
         seeds=(0, 1),
     )
-    found = {arm.name: arm.run for arm in with_controls(sweep).arms}
+    arms = with_controls(sweep).arms
+    for arm in arms:
+        name, _, change = arm.name.partition("; ")
+        assert (arm.control, arm.after, arm.change) == ((True, name, change) if change else (False, None, ""))
+    found = {arm.name: arm.run for arm in arms}
     assert list(found) == [
         "labels",
         "measured against it",
@@ -129,6 +133,7 @@ def test_controls_train_to_their_end(runs_dir: Path):
     above = result_of(replace(teacher_run(), data=more))
     sweep = with_controls(Sweep(arms=(taught("soft", Labels(), KD(), teacher=above, data=more),), seeds=(0,)))
     assert execute([m.run for m in sweep.members()], Choices(threads=1), tiny.conditions(runs_dir), Silent(), 1) == []
+    assert [member.role for member in sweep.members()] == ["student", *["control"] * 4]
     # Five students, the teacher, and the one of the student's own kind.
     assert len(list(runs_dir.glob("*/result.json"))) == 7
 

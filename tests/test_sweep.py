@@ -56,6 +56,10 @@ def test_a_ladder_stands_on_arms_of_its_sweep():
         replace(rung, after="other"),
         replace(rung, name="other", after="soft"),
     )
+    refused(
+        "The arm 'soft' is a control; say with `after` and `change` of which arm.",
+        replace(soft, control=True),
+    )
 
 
 def test_a_rung_is_written_beside_its_runs_and_changes_none(tmp_path):

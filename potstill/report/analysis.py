@@ -12,7 +12,7 @@ from potstill.report.entry import Entry
 from potstill.report.figures import Marks
 from potstill.report.find import Notice
 from potstill.report.plate import Plate
-from potstill.report.rows import Row, spread
+from potstill.report.rows import Row, spread, students
 from potstill.report.sheet import Sheet
 from potstill.report.study import Arm, Study, study
 from potstill.report.words import measured
@@ -106,7 +106,7 @@ def analysis(name: str, table: Sequence[Row], marks: Marks) -> Analysis:
 
 
 def _few(found: Study, table: Sequence[Row]) -> str:
-    arms = sum(row.role != "teacher" for row in table) or len(table)
+    arms = len(students(table))
     if arms == len(found.arms):
         return ""
     return f"Of {arms} arms {len(found.arms)} are looked at: {'; '.join(arm.name for arm in found.arms)}."

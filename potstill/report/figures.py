@@ -103,7 +103,7 @@ def _dots_caption(table: Sequence[Row], arms: Sequence[Row], shown: Sequence[Row
     if any(row.published is not None for row in shown):
         text += " A diamond is the published value."
     text += few(shown, arms)
-    return text + undrawn([row for row in table if row not in arms])
+    return text + undrawn([row for row in table if row not in arms and row.role != "control"])
 
 
 def verdicts(name: str, table: Sequence[Row], marks: Marks) -> Plate | None:

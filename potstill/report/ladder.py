@@ -1,7 +1,11 @@
-"""The ablation ladder: arms that each differ in one thing from another arm, with the verdict on that thing alone."""
+"""Arms that each differ in one thing from another arm, with the verdict on that thing alone.
+
+Those that the sweep names stand on the ablation ladder; those that differ in a teacher who knows nothing are controls.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from potstill.report.figures import Difference, Marks, against
 from potstill.report.plate import Plate
@@ -10,6 +14,45 @@ from potstill.report.rows import Row, image, paired
 from potstill.report.tables import DASH, Lines
 from potstill.report.verdict import Verdict, verdicts
 from potstill.report.words import interval, measured, probability, seeds
+
+
+class Kind(NamedTuple):
+    """What a ladder is about, in words.
+
+    Attributes:
+        anchor: In addresses and file names.
+        title: Of the section.
+        table: Of the table.
+        change: The head of what changes.
+        plate: Of the figure.
+        note: How to read it.
+    """
+
+    anchor: str
+    title: str
+    table: str
+    change: str
+    plate: str
+    note: str
+
+
+ABLATION = Kind(
+    "ladder",
+    "Ablation ladder",
+    "Ablation ladder, one change per row",
+    "change",
+    "What each change gives",
+    "Each row changes one thing in the arm that it is compared with.",
+)
+CONTROLS = Kind(
+    "controls",
+    "Controls",
+    "Controls, each in place of an arm's teacher",
+    "teacher",
+    "What a control gives in place of the teacher",
+    "Each row has another teacher than the arm that it is compared with, and nothing else: where it is worse, what the "
+    "right teacher knows of the images counts.",
+)
 
 
 @dataclass(frozen=True)
@@ -31,11 +74,29 @@ class Rung:
     verdict: Verdict | None = None
 
 
+def ladders(table: Sequence[Row], margin: float | None) -> tuple[tuple[Kind, tuple[Rung, ...]], ...]:
+    """The ablation ladder and the controls of a comparison, as far as there are any."""
+    found = ((ABLATION, ladder(table, margin)), (CONTROLS, controls(table, margin)))
+    return tuple((kind, rungs) for kind, rungs in found if rungs)
+
+
 def ladder(table: Sequence[Row], margin: float | None) -> tuple[Rung, ...]:
     """The rungs, each below the one that it changes; nothing where no arm names another.
 
     The verdicts on all rungs are decided together (Holm), apart from those against the first arm.
     """
+    return _climbed([row for row in table if row.role != "control"], margin)
+
+
+def controls(table: Sequence[Row], margin: float | None) -> tuple[Rung, ...]:
+    """The controls, each below the arm whose teacher it changes; their verdicts are decided together."""
+    found = [row for row in table if row.role == "control"]
+    named = {row.after for row in found}
+    arms = [row if row in found else replace(row, after=None, change="") for row in table]
+    return _climbed([row for row in arms if row.role == "control" or row.arm in named], margin)
+
+
+def _climbed(table: Sequence[Row], margin: float | None) -> tuple[Rung, ...]:
     arms = {row.arm: row for row in table}
     named = {row.after for row in table if row.after is not None}
     if not named:
@@ -69,30 +130,32 @@ def _judged(found: Sequence[Rung], margin: float) -> tuple[Rung, ...]:
     return tuple(replace(rung, verdict=decided.get(rung.row.arm)) for rung in found)
 
 
-def plate(name: str, rungs: Sequence[Rung], marks: Marks) -> Plate | None:
+def plate(name: str, kind: Kind, rungs: Sequence[Rung], marks: Marks) -> Plate | None:
     """What each change gives; None without a verdict."""
     judged = [
-        Difference(rung.row.change, marks[rung.row.arm], rung.values, rung.verdict)
+        Difference(
+            rung.row.arm if kind is CONTROLS else rung.row.change, marks[rung.row.arm], rung.values, rung.verdict
+        )
         for rung in rungs
         if rung.verdict is not None and rung.verdict.n >= FEWEST
     ]
-    return against(name, "What each change gives", judged) if judged else None
+    return against(f"{name}-{kind.anchor}", kind.plate, judged) if judged else None
 
 
-def lines(rungs: Sequence[Rung]) -> Lines:
-    """The ladder as a table."""
+def lines(kind: Kind, rungs: Sequence[Rung]) -> Lines:
+    """A ladder as a table."""
     heads = (
-        "change", "arm", "compared with", "verdict", "test accuracy, %", "difference, points", "p, Holm", "n needed",
+        kind.change, "arm", "compared with", "verdict", "test accuracy, %", "difference, points", "p, Holm", "n needed",
     )  # fmt: skip
     cells = tuple(_line(rung) for rung in rungs)
     kept = [place for place in range(len(heads)) if place in (0, 1, 2, 4) or any(line[place] != DASH for line in cells)]
     return Lines(
-        "Ablation ladder, one change per row",
+        kind.table,
         tuple(heads[place] for place in kept),
         tuple(tuple(line[place] for place in kept) for line in cells),
         words=4 if 3 in kept else 3,
         depths=tuple(rung.depth for rung in rungs),
-        note=note(rungs),
+        note=note(kind, rungs),
     )
 
 
@@ -110,10 +173,9 @@ def _line(rung: Rung) -> tuple[str, ...]:
     )
 
 
-def note(rungs: Sequence[Rung]) -> str:
+def note(kind: Kind, rungs: Sequence[Rung]) -> str:
     """How to read it."""
     steps = [rung for rung in rungs if rung.verdict is not None]
-    text = "Each row changes one thing in the arm that it is compared with."
     if not steps:
-        return text
-    return f"{text} Verdicts as in the comparison, over the {len(steps)} changes together."
+        return kind.note
+    return f"{kind.note} Verdicts as in the comparison, over the {len(steps)} {kind.change}s together."

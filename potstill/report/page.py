@@ -50,6 +50,15 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Ladder:
+    """Arms that each differ in one thing from another, as a table and a figure."""
+
+    kind: ladder.Kind
+    table: Lines
+    plate: Plate | None
+
+
+@dataclass(frozen=True)
 class Section:
     """One group, ready to be set."""
 
@@ -63,8 +72,7 @@ class Section:
     meanings: tuple[Column, ...]
     overview: tuple[Plate, ...]
     tables: tuple[Lines, ...]
-    ladder: Lines | None
-    rungs: Plate | None
+    ladders: tuple[Ladder, ...]
     plates: tuple[Plate, ...]
     crowded: bool
     look: Analysis | None
@@ -75,7 +83,7 @@ class Section:
     @property
     def panels(self) -> tuple[Panel, ...]:
         """Every drawing, in the order of the page."""
-        rungs = () if self.rungs is None else (self.rungs,)
+        rungs = [each.plate for each in self.ladders if each.plate is not None]
         plates = (*self.overview, *rungs, *self.plates, *(self.look.plates if self.look else ()))
         return tuple(panel for plate in plates for panel in plate.panels)
 
@@ -121,7 +129,6 @@ def _section(group: Group, number: int, drawings: int) -> Section:
     overview += curves.together(name, table, marked) if drawings >= 4 else []
     apart = (drawings - 4) // 3
     compared = comparison(group, table)
-    rungs = ladder.ladder(table, group.margin)
     return Section(
         anchor=f"{file_name(group.recipe)}-{number}",
         group=group,
@@ -134,8 +141,10 @@ def _section(group: Group, number: int, drawings: int) -> Section:
         meanings=tuple(column for column in compared.columns if column.title != VERDICT.title),
         overview=tuple(overview),
         tables=tuple(tables),
-        ladder=ladder.lines(rungs) if rungs else None,
-        rungs=ladder.plate(f"{name}-ladder", rungs, marked),
+        ladders=tuple(
+            Ladder(kind, ladder.lines(kind, rungs), ladder.plate(name, kind, rungs, marked))
+            for kind, rungs in ladder.ladders(table, group.margin)
+        ),
         plates=tuple(curves.apart(name, table, apart, marked)) if apart >= 2 else (),
         crowded=apart < 2,
         look=analysis(name, table, marked) if apart >= 2 else None,

@@ -109,7 +109,7 @@ def rows(group: Group) -> tuple[Row, ...]:
 
 
 def _judged(table: Sequence[Row], against: Row, margin: float) -> tuple[Row, ...]:
-    """The arms with their verdicts, decided together; the reference has none, nor have teachers beside students."""
+    """The arms with their verdicts, decided together; the reference has none, nor have teachers and controls."""
     others = [row for row in students(table) if row is not against]
     differences = [pairs.values if (pairs := paired(row, against)) else () for row in others]
     found = verdicts(differences, margin, resolution=image(students(table)))
@@ -128,8 +128,8 @@ def reference(group: Group, table: Sequence[Row]) -> Row | None:
 
 
 def students(table: Sequence[Row]) -> tuple[Row, ...]:
-    """The arms that are compared with each other: all but the teachers, unless there is nothing else."""
-    return tuple(row for row in table if row.role != "teacher") or tuple(table)
+    """The arms that are compared with each other: all but teachers and controls, unless there is nothing else."""
+    return tuple(row for row in table if row.role not in ("teacher", "control")) or tuple(table)
 
 
 def best(table: Sequence[Row]) -> Row:

@@ -10,7 +10,7 @@ from potstill.record import Json, make_folder, write_bytes, write_json
 from potstill.report import latex
 from potstill.report.document import section
 from potstill.report.entry import Group
-from potstill.report.ladder import Rung, ladder
+from potstill.report.ladder import Rung, controls, ladder
 from potstill.report.rows import Row, Spread, rows
 from potstill.report.spreadsheet import spreadsheet
 
@@ -63,6 +63,7 @@ def table(group: Group) -> Json:
         "margin": group.margin,
         "rows": [_row(row) for row in compared],
         "ladder": [_rung(rung) for rung in ladder(compared, group.margin)],
+        "controls": [_rung(rung) for rung in controls(compared, group.margin)],
     }
 
 

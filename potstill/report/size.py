@@ -62,7 +62,7 @@ def pareto(name: str, table: Sequence[Row], marks: Marks) -> Plate | None:
         return None
     unit, size = measured
     lost = fallen(students(table))
-    table = [row for row in table if row not in lost]
+    table = [row for row in table if row not in lost and row.role != "control"]
     edge = front([(size[row.arm], 100 * row.test_accuracy.mean) for row in table])
     teachers = [row for row in table if row not in students(table)]
     named = [*chosen(students(table), COLOURED), *teachers[:2]]

@@ -11,9 +11,8 @@ from potstill.report.words import measured, rule
 
 
 def written(group: Group, arms: Sequence[Row]) -> tuple[Lines, ...]:
-    """The tables of a group: comparison; ladder and grid where there are any; values per seed."""
-    rungs = ladder.ladder(arms, group.margin)
-    changes = (ladder.lines(rungs),) if rungs else ()
+    """The tables of a group: comparison; ladder, controls and grid where there are any; values per seed."""
+    changes = [ladder.lines(kind, rungs) for kind, rungs in ladder.ladders(arms, group.margin)]
     found = grid(arms)
     settings = () if found is None else (settings_table(found),)
     return (_comparison(group, arms), *changes, seeds_table(arms), *settings)

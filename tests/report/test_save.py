@@ -44,7 +44,17 @@ KEYS = [
 def test_json_is_exactly_what_is_promised(runs: Runs, tmp_path: Path):
     write([hinton(runs)], tmp_path / "out", tmp_path / "results")
     saved = json.loads((tmp_path / "results/mnist-hinton.json").read_text())
-    assert list(saved) == ["recipe", "command", "environment", "seconds", "reference", "margin", "rows", "ladder"]
+    assert list(saved) == [
+        "recipe",
+        "command",
+        "environment",
+        "seconds",
+        "reference",
+        "margin",
+        "rows",
+        "ladder",
+        "controls",
+    ]
     assert saved["recipe"] == "mnist:hinton"
     assert saved["command"] == "potstill run mnist:hinton --seeds 5"
     assert saved["environment"] == {key: value for key, value in ENVIRONMENT.items() if key != "resumed"}
