@@ -24,6 +24,8 @@ class Kind(NamedTuple):
         title: Of the section.
         table: Of the table.
         change: The head of what changes.
+        start: What an arm has that changes nothing.
+        many: What its rows are, counted.
         plate: Of the figure.
         note: How to read it.
     """
@@ -32,6 +34,8 @@ class Kind(NamedTuple):
     title: str
     table: str
     change: str
+    start: str
+    many: str
     plate: str
     note: str
 
@@ -41,6 +45,8 @@ ABLATION = Kind(
     "Ablation ladder",
     "Ablation ladder, one change per row",
     "change",
+    "start",
+    "changes",
     "What each change gives",
     "Each row changes one thing in the arm that it is compared with.",
 )
@@ -49,6 +55,8 @@ CONTROLS = Kind(
     "Controls",
     "Controls, each in place of an arm's teacher",
     "teacher",
+    "right teacher",
+    "controls",
     "What a control gives in place of the teacher",
     "Each row has another teacher than the arm that it is compared with, and nothing else: where it is worse, what the "
     "right teacher knows of the images counts.",
@@ -147,7 +155,7 @@ def lines(kind: Kind, rungs: Sequence[Rung]) -> Lines:
     heads = (
         kind.change, "arm", "compared with", "verdict", "test accuracy, %", "difference, points", "p, Holm", "n needed",
     )  # fmt: skip
-    cells = tuple(_line(rung) for rung in rungs)
+    cells = tuple(_line(kind, rung) for rung in rungs)
     kept = [place for place in range(len(heads)) if place in (0, 1, 2, 4) or any(line[place] != DASH for line in cells)]
     return Lines(
         kind.table,
@@ -159,10 +167,10 @@ def lines(kind: Kind, rungs: Sequence[Rung]) -> Lines:
     )
 
 
-def _line(rung: Rung) -> tuple[str, ...]:
+def _line(kind: Kind, rung: Rung) -> tuple[str, ...]:
     found = rung.verdict
     return (
-        rung.row.change or "start",
+        rung.row.change or kind.start,
         rung.row.arm,
         rung.row.after or DASH,
         DASH if found is None else found.word,
@@ -178,4 +186,4 @@ def note(kind: Kind, rungs: Sequence[Rung]) -> str:
     steps = [rung for rung in rungs if rung.verdict is not None]
     if not steps:
         return kind.note
-    return f"{kind.note} Verdicts as in the comparison, over the {len(steps)} {kind.change}s together."
+    return f"{kind.note} Verdicts as in the comparison, over the {len(steps)} {kind.many} together."

@@ -155,7 +155,7 @@ def test_the_page_and_all_tables_hold_the_controls(runs: Runs, tmp_path: Path):
     text = (tmp_path / "out/report.md").read_text()
     _, _, below = text.partition("## Controls, each in place of an arm's teacher\n\n")
     assert below.splitlines()[3].startswith("| → shuffled | soft; shuffled | soft | worse | ")
-    assert "Verdicts as in the comparison, over the 2 teachers together." in below
+    assert "Verdicts as in the comparison, over the 2 controls together." in below
     assert "| soft; uniform | 92." in text
     assert "shuffled" in (tmp_path / "results/my-controls.tex").read_text()
     assert "soft; shuffled" in (tmp_path / "results/my-controls.csv").read_text()
