@@ -161,7 +161,9 @@ def test_teachers_that_cannot_be_drawn_from_are_refused():
     for right in (both, EMA(), drawn()):
         with pytest.raises(UserError, match="Classes are drawn from what one trained network says"):
             Sampled(right=right)
-    with pytest.raises(UserError, match="a member of it is Sampled; give it as it is"):
+    with pytest.raises(
+        UserError, match="A member of the ensemble is Sampled, but its mean is of whole answers; give it as it is"
+    ):
         Ensemble((tiny.teacher(), drawn()))
     with pytest.raises(UserError, match="A sample of 0 classes was asked for; expected at least 1 draw"):
         drawn(draws=0)
