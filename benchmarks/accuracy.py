@@ -51,10 +51,16 @@ def accuracy(teacher_epochs: int = 15) -> Sweep:
 
     def arms(what: str, base: Run) -> tuple[Arm, ...]:
         own = replace(base.data, sharing="per-seed")
+        first = f"{what}, fp32, shared views"
         return (
-            Arm(name=f"{what}, fp32, shared views", run=base),
-            Arm(name=f"{what}, bf16, shared views", run=replace(base, precision="bf16")),
-            Arm(name=f"{what}, fp32, views per seed", run=replace(base, data=own)),
+            Arm(name=first, run=base),
+            Arm(name=f"{what}, bf16, shared views", run=replace(base, precision="bf16"), after=first, change="bf16"),
+            Arm(
+                name=f"{what}, fp32, views per seed",
+                run=replace(base, data=own),
+                after=first,
+                change="each seed's own views",
+            ),
         )
 
     return Sweep(

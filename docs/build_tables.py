@@ -16,7 +16,7 @@ from potstill.verbs import analyze, cache, catalogue, evidence, flags, report, t
 
 MARKER = re.compile(r"<!-- table: ([a-z-]+) -->")
 MEASURED = re.compile(r"<!-- measured: ([a-z0-9_-]+) -->")
-RESULTS = re.compile(r"<!-- results: ([a-z0-9_-]+) -->")
+RESULTS = re.compile(r"<!-- results: ([a-z0-9_.-]+) -->")
 SAVED = Path(__file__).parents[1] / "results"
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks" / "results"
 

@@ -197,4 +197,5 @@ def test_what_speed_costs_is_asked_one_thing_at_a_time() -> None:
         assert replace(rounded.run, precision="fp32") == reference.run
         assert replace(walking.run, data=data) == reference.run
         assert (rounded.run.precision, walking.run.data.sharing) == ("bf16", "per-seed")
+        assert (rounded.after, walking.after) == (reference.name, reference.name)
     assert len(sweep.seeds) >= 5
