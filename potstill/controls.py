@@ -6,7 +6,7 @@ from dataclasses import replace
 from potstill.run import ResultOf, Run, result_of
 from potstill.sampled import Sampled
 from potstill.sweep import Arm, Sweep
-from potstill.teacher import Given, Teacher
+from potstill.teacher import Teacher
 from potstill.teachers import Shuffled, Uniform, Untrained
 
 OTHER_SEED = 1_000
@@ -48,8 +48,7 @@ def _controls(run: Run) -> Iterator[tuple[str, Run]]:
     if any(term.several for term in terms):  # Which take several teachers; the others are one.
         return
     if len(right.networks) == 1 and not right.networks[0].knows:
-        reading = right.reading if isinstance(right, Given | ResultOf) else None
-        yield "untrained teacher", taught("untrained", Untrained(right.networks[0], reading=reading))
+        yield "untrained teacher", taught("untrained", Untrained(right.networks[0], reading=right.readings[0]))
     if not tapped:
         yield "uniform teacher", taught("uniform", Uniform())
     if (own := _own_kind(run, right)) is not None:

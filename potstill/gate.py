@@ -49,23 +49,22 @@ def gate(source: Source, resident: Resident, at_least: float | None) -> Judgemen
 
 
 def _judged(source: Source, resident: Resident, at_least: float | None) -> tuple[float, str]:
-    who = source.called
     split = resident.validation or _head(resident.train, FIRST)
     count = len(split)
     logits = torch.cat([source(batch, split).logits for batch in chunks(resident, split)])
     accuracy = (logits.argmax(1) == split.labels).float().mean().item()
     chance = split.labels.bincount().max().item() / count  # The share of the commonest label.
-    line = f"{who}: {accuracy:.2%} on {count:,} images"
+    line = f"{source.called}: {accuracy:.2%} on {count:,} images"
     if not source.answerable:
         return accuracy, f"{line} (a control)"
     if accuracy <= chance + min(4 * math.sqrt(chance * (1 - chance) / count), (1 - chance) / 2):
         raise UserError(
-            f"The {who} is at chance ({accuracy:.2%} on {count:,} images, guessing gives {chance:.2%}); "
+            f"The {source.called} is at chance ({accuracy:.2%} on {count:,} images, guessing gives {chance:.2%}); "
             "check that its weights were loaded, and that its classes and normalisation are those of the data."
         )
     if at_least is not None and accuracy < at_least:
         raise UserError(
-            f"The {who} reaches {accuracy:.2%} on {count:,} images, below the {at_least:.2%} asked for with "
+            f"The {source.called} reaches {accuracy:.2%} on {count:,} images, below the {at_least:.2%} asked for with "
             "--teacher-at-least; give it a better one, or ask for less."
         )
     return accuracy, line
