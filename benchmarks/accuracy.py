@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from potstill.run import Run
     from potstill.sweep import Arm, Sweep
-    from potstill.teacher import Teacher
+    from potstill.teachers import Teacher
     from potstill.term import Term
 
 EPOCHS = 10

@@ -13,8 +13,8 @@ from pathlib import Path
 from benchmarks.pairs import CIFAR, IMAGES, Bench, Pair
 from benchmarks.rounds import in_turn
 from benchmarks.table import Table
-from potstill.source import Source
 from potstill.store.storage import LIMIT, Storage
+from potstill.teachers.source import Source
 
 REPETITIONS = 15
 

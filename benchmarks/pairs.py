@@ -14,10 +14,10 @@ from potstill.methods import KD, Labels
 from potstill.models import Network, build, summarize
 from potstill.optim import Optimizer
 from potstill.run import Run
-from potstill.source import Source
 from potstill.stage import Stage
 from potstill.store.storage import Storage
-from potstill.teacher import Given, Surroundings, opened
+from potstill.teachers.source import Source
+from potstill.teachers.teacher import Given, Surroundings, opened
 from potstill.term import Term
 
 BATCH_SIZE = 64

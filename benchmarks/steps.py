@@ -26,9 +26,9 @@ from potstill.machine import Choices, Machine
 from potstill.methods import Labels
 from potstill.models import ReusedHead
 from potstill.pairing import Pairing, Taps
-from potstill.source import Source
 from potstill.store.kept import chunks
 from potstill.taps import Tracer, trace
+from potstill.teachers.source import Source
 
 REPETITIONS = 7
 COHORTS = (1, 4, 8)

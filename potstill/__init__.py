@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from potstill.sweep import Arm as Arm
     from potstill.sweep import Sweep as Sweep
     from potstill.taps import trace as trace
-    from potstill.teacher import Given as Given
-    from potstill.teacher import Teacher as Teacher
+    from potstill.teachers import Given as Given
+    from potstill.teachers import Teacher as Teacher
     from potstill.term import Term as Term
     from potstill.types import Batch as Batch
     from potstill.types import Trace as Trace
@@ -50,7 +50,7 @@ _HOME = {
     "stage": ("EarlyStopping", "Stage"),
     "sweep": ("Arm", "Sweep"),
     "taps": ("trace",),
-    "teacher": ("Given", "Teacher"),
+    "teachers": ("Given", "Teacher"),
     "term": ("Term",),
     "types": ("Batch", "Trace"),
 }

@@ -7,7 +7,7 @@ import torch
 from potstill.architecture import size, size_of_teacher
 from potstill.models import build
 from potstill.run import Run
-from potstill.source import Source
+from potstill.teachers.source import Source
 
 
 def summary(run: Run, source: Source | None) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from potstill.run import Run, fingerprint, result_of
 from potstill.stage import Stage
 from potstill.store.storage import size_of
 from potstill.sweep import provenance
-from potstill.teacher import Given, Teacher
+from potstill.teachers import Given, Teacher
 from potstill.term import Term
 
 

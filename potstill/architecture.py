@@ -10,8 +10,8 @@ from potstill.codec import encode
 from potstill.data import shape_of
 from potstill.models import summarize
 from potstill.run import ResultOf, Run, result_of
-from potstill.source import Source
-from potstill.teacher import Teacher
+from potstill.teachers import Teacher
+from potstill.teachers.source import Source
 
 _sizes: dict[str, dict[str, Any]] = {}
 

@@ -11,14 +11,14 @@ from potstill import ranks, record
 from potstill.data import Draw, Resident, Split, content, load
 from potstill.display import Display
 from potstill.errors import TeacherRefused, UserError
-from potstill.gate import Judgement, gate
 from potstill.live.outlets import Kind
 from potstill.machine import Machine
 from potstill.run import Run, fingerprint
-from potstill.source import Source
 from potstill.store.kept import chunks
 from potstill.store.storage import LIMIT, Storage
-from potstill.teacher import Surroundings, opened
+from potstill.teachers.gate import Judgement, gate
+from potstill.teachers.source import Source
+from potstill.teachers.teacher import Surroundings, opened
 from potstill.training import Judged, Training
 from potstill.types import Batch, Trace
 

@@ -12,10 +12,10 @@ from potstill.models import aliases
 from potstill.objective import Objective, learn, taught_by
 from potstill.run import Run
 from potstill.sight import look
-from potstill.source import Source
 from potstill.stage import Stage
 from potstill.store.kept import chunks
 from potstill.taps import trace
+from potstill.teachers.source import Source
 from potstill.term import Plan
 from potstill.types import Pass, Trace
 

@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from potstill.run import ResultOf, Run, result_of
-from potstill.sampled import Sampled
 from potstill.sweep import Arm, Sweep
-from potstill.teacher import Teacher
-from potstill.teachers import Shuffled, Uniform, Untrained
+from potstill.teachers import Sampled, Shuffled, Teacher, Uniform, Untrained
 
 OTHER_SEED = 1_000
 """Added to a teacher's seed for the network of the student's kind that teaches in its place."""

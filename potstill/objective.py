@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from potstill.divergence import teacher_right
 from potstill.gram import laid_out
-from potstill.inside import Inside
 from potstill.seeds import fold
+from potstill.teachers.inside import Inside
 from potstill.term import Plan, Progress, Term, expect_teacher
 from potstill.types import Batch, Pass, Trace
 

@@ -12,8 +12,8 @@ from potstill.codec import encode
 from potstill.data import Data, Resident, Split, classes_of, content, info, shape_of
 from potstill.machine import Machine
 from potstill.run import Run
-from potstill.source import Source
-from potstill.teacher import Surroundings, opened
+from potstill.teachers.source import Source
+from potstill.teachers.teacher import Surroundings, opened
 from potstill.training import Training
 
 _MACHINE = Machine()

@@ -18,9 +18,9 @@ from potstill.models import Network, build
 from potstill.reading import Reading
 from potstill.reuse import reuse
 from potstill.seeds import fold
-from potstill.source import Source
 from potstill.stage import Stage
-from potstill.teacher import Surroundings, Teacher
+from potstill.teachers.source import Source
+from potstill.teachers.teacher import Surroundings, Teacher
 
 
 @dataclass(frozen=True, kw_only=True)

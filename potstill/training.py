@@ -13,13 +13,13 @@ from potstill.accounts import costs, summary
 from potstill.company import Company
 from potstill.data import Resident
 from potstill.evaluate import Judged
-from potstill.gate import Judgement
 from potstill.learner import Learner
 from potstill.live.outlets import Kind
 from potstill.logbook import Logbook
 from potstill.machine import Machine, describe
 from potstill.run import Run
-from potstill.source import Source
+from potstill.teachers.gate import Judgement
+from potstill.teachers.source import Source
 from potstill.types import Batch, Trace
 
 

@@ -36,8 +36,8 @@ from potstill.models import Network, aliases
 from potstill.optim import Optimizer
 from potstill.run import Run
 from potstill.stage import Stage
-from potstill.teacher import Given, Teacher
-from potstill.teachers import EMA, Ensemble, OwnPast, Peers, Shuffled, Update
+from potstill.teachers import EMA, Ensemble, Given, OwnPast, Peers, Shuffled, Teacher
+from potstill.teachers.peers import Update
 from potstill.term import Term
 from potstill.types import Trace
 

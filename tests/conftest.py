@@ -27,9 +27,11 @@ UNCHECKED = (
     "potstill.taps",
     "potstill.pixels",
     "potstill.narrow",
-    "potstill.teacher",
-    "potstill.teachers",
-    "potstill.sampled",
+    "potstill.teachers.teacher",
+    "potstill.teachers.ensemble",
+    "potstill.teachers.controls",
+    "potstill.teachers.peers",
+    "potstill.teachers.sampled",
     "potstill.models",
     "potstill.recipes",
     "potstill.data.spec",
@@ -42,8 +44,8 @@ install_import_hook(list(SHAPED), "shapes.check")
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-from potstill import teacher  # noqa: E402
-from potstill.source import Live  # noqa: E402
+from potstill.teachers import teacher  # noqa: E402
+from potstill.teachers.source import Live  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

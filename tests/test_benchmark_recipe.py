@@ -27,7 +27,7 @@ from potstill.sight import look
 from potstill.stage import Stage
 from potstill.sweep import Arm, Sweep
 from potstill.taps import trace
-from potstill.teacher import Given
+from potstill.teachers import Given
 from potstill.types import Batch, Trace
 
 IMAGE = (3, 32, 32)

@@ -19,10 +19,8 @@ from potstill.methods import KD, Labels
 from potstill.models import Network
 from potstill.optim import Constant, Cosine, MultiStep, OneCycle, Optimizer, Schedule, Step, Warmup
 from potstill.run import Run, result_of
-from potstill.sampled import Sampled
 from potstill.stage import EarlyStopping
-from potstill.teacher import Given, Teacher
-from potstill.teachers import EMA, Ensemble, OwnPast, Peers, Shuffled, Uniform, Untrained
+from potstill.teachers import EMA, Ensemble, Given, OwnPast, Peers, Sampled, Shuffled, Teacher, Uniform, Untrained
 from potstill.term import Term
 
 ARRAYS = [torch.zeros(4, 1, 8, 8), torch.tensor([0, 1, 0, 1])] * 2

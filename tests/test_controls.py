@@ -18,10 +18,9 @@ from potstill.methods import AVER, KD, Hint, Labels
 from potstill.reading import Reading
 from potstill.recipes import cifar100
 from potstill.run import Run, result_of
-from potstill.sampled import Sampled
 from potstill.stage import Stage
 from potstill.sweep import Arm, Sweep
-from potstill.teachers import EMA, Ensemble, Shuffled, Uniform, Untrained
+from potstill.teachers import EMA, Ensemble, Sampled, Shuffled, Uniform, Untrained
 
 
 def taught(name: str, *terms: Any, **fields: Any) -> Arm:

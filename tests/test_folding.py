@@ -18,7 +18,7 @@ from potstill.places import norm_before
 from potstill.reuse import reuse
 from potstill.run import fingerprint, identity
 from potstill.taps import trace
-from potstill.teacher import Surroundings, opened
+from potstill.teachers.teacher import Surroundings, opened
 from tests import tiny
 
 SHAPE = (3, 32, 32)

@@ -21,9 +21,9 @@ from potstill.methods import KD, Labels
 from potstill.models import Network, aliases, build
 from potstill.objective import Objective
 from potstill.optim import MultiStep, Optimizer, Schedule, Step, Warmup
-from potstill.source import Live
 from potstill.stage import Stage
 from potstill.taps import trace
+from potstill.teachers.source import Live
 from potstill.types import Batch
 
 OPTIMIZERS = ("SGD", "Adam", "AdamW", "Adadelta", "Adagrad", "Adamax", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop")

@@ -22,7 +22,7 @@ from potstill.optim import Optimizer
 from potstill.run import Run
 from potstill.stage import Stage
 from potstill.sweep import Group
-from potstill.teacher import Given
+from potstill.teachers import Given
 
 RECIPES = Path(__file__).parent / "analysis" / "recipes.py"
 SGD = Optimizer(name="SGD", learning_rate=0.1, options={"momentum": 0.9})

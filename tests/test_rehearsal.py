@@ -23,8 +23,7 @@ from potstill.models import Network, ReusedHead
 from potstill.rehearsal import rehearse
 from potstill.run import Run, fingerprint, result_of
 from potstill.stage import Stage
-from potstill.teacher import Given
-from potstill.teachers import Ensemble, Shuffled
+from potstill.teachers import Ensemble, Given, Shuffled
 from potstill.term import Knowledge, Plan
 from potstill.types import Trace
 

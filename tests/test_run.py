@@ -25,7 +25,7 @@ from potstill.optim import Cosine, MultiStep, Optimizer
 from potstill.reading import Reading
 from potstill.run import ResultOf, Run, fingerprint, result_of
 from potstill.stage import EarlyStopping, Stage
-from potstill.teacher import Given
+from potstill.teachers import Given
 from potstill.types import Companion
 
 

@@ -14,7 +14,7 @@ from potstill.optim import Optimizer
 from potstill.run import Run, fingerprint, result_of
 from potstill.stage import Stage
 from potstill.sweep import Arm, Sweep, as_sweep, diverged, group, in_order, provenance, unfinished, write_sweep
-from potstill.teacher import Teacher
+from potstill.teachers import Teacher
 
 
 def run(name, teacher=None, **options):

@@ -19,8 +19,7 @@ from potstill.models import Network
 from potstill.optim import Cosine, Optimizer
 from potstill.run import Run
 from potstill.stage import EarlyStopping, Stage
-from potstill.teacher import Given, Teacher
-from potstill.teachers import EMA, Ensemble, OwnPast, Peers, Shuffled, Untrained
+from potstill.teachers import EMA, Ensemble, Given, OwnPast, Peers, Shuffled, Teacher, Untrained
 from potstill.term import Knowledge, Plan, Progress, Term
 from potstill.types import Batch, Trace
 

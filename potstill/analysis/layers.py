@@ -15,8 +15,8 @@ from potstill.models import aliases
 from potstill.report.attached import Similarity
 from potstill.seeds import fold
 from potstill.sight import look
-from potstill.source import Source
 from potstill.taps import trace
+from potstill.teachers.source import Source
 from potstill.types import Batch
 
 IMAGES = 256

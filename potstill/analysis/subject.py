@@ -16,9 +16,9 @@ from potstill.models import Network
 from potstill.optim import Optimizer
 from potstill.record import Record
 from potstill.run import Run
-from potstill.source import Source
 from potstill.stage import Stage
-from potstill.teacher import Surroundings, Teacher, opened
+from potstill.teachers.source import Source
+from potstill.teachers.teacher import Surroundings, Teacher, opened
 
 
 @dataclass(frozen=True, eq=False)

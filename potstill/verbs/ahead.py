@@ -7,12 +7,12 @@ from potstill.cohort import Conditions, set_up
 from potstill.data import Resident
 from potstill.display import Display
 from potstill.execution import Failure, check, execute, machine_for
-from potstill.gate import gate
 from potstill.machine import Choices, Machine
 from potstill.record import make_folder
 from potstill.run import Run
-from potstill.source import Live
 from potstill.sweep import needed_by
+from potstill.teachers.gate import gate
+from potstill.teachers.source import Live
 
 
 def fill(

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from methods.maps import plan
 from potstill import methods
-from potstill.choir import Choir
 from potstill.data import CropFlip, Data, Resident, load
 from potstill.errors import UserError
 from potstill.machine import Machine
@@ -23,8 +22,9 @@ from potstill.models import Network, aliases, build
 from potstill.objective import learn, loss_of
 from potstill.optim import Optimizer
 from potstill.sight import look
-from potstill.source import Live, Source
 from potstill.taps import trace
+from potstill.teachers.ensemble import Choir
+from potstill.teachers.source import Live, Source
 from potstill.term import Progress, Term
 from potstill.types import Batch, Trace
 

@@ -13,8 +13,7 @@ from potstill.errors import UserError
 from potstill.methods import AVER, CAMKD, KD, Labels, confidence_weights
 from potstill.run import Run
 from potstill.stage import Stage
-from potstill.teacher import Given
-from potstill.teachers import Ensemble
+from potstill.teachers import Ensemble, Given
 from potstill.term import Progress
 from potstill.types import Trace
 

@@ -45,8 +45,7 @@ from potstill.run import Run
 from potstill.seeds import fold
 from potstill.stage import Stage
 from potstill.taps import trace
-from potstill.teacher import Given, Teacher
-from potstill.teachers import Ensemble
+from potstill.teachers import Ensemble, Given, Teacher
 from potstill.term import Term
 from potstill.types import Batch, Trace
 

@@ -10,21 +10,20 @@ import torch
 from stores import BATCH, CONVOLUTIONAL, FEATURES, ROOM, featured, shifted, soft
 from torch import nn
 
-from potstill import source
-from potstill.choir import Misplaced
 from potstill.data import CropFlip, load
 from potstill.errors import UserError
 from potstill.machine import Machine
 from potstill.methods import KD, Hint, Labels
 from potstill.models import Network, build
 from potstill.record import Record
-from potstill.source import Live
 from potstill.store import form, kept
 from potstill.store.form import AHEAD, Form
 from potstill.store.rows import PAGE
 from potstill.store.stock import HEAD, rows_of, stocks
 from potstill.store.storage import Storage
-from potstill.teacher import Given
+from potstill.teachers import Given, source
+from potstill.teachers.controls import Misplaced
+from potstill.teachers.source import Live
 
 TURNS = 3 * 3  # Three chunks in each of three views.
 

@@ -11,17 +11,16 @@ import torch
 from stores import BATCH, ROOM, shifted, soft
 from torch import Tensor
 
-from potstill import methods, source
+from potstill import methods
 from potstill.errors import UserError
 from potstill.methods import KD, Labels
 from potstill.methods.kd import kd_loss
 from potstill.record import Record
 from potstill.run import fingerprint
-from potstill.sampled import Sampled
-from potstill.source import Live
 from potstill.store.sampling import Sample, uniform
 from potstill.store.stock import stocks
-from potstill.teachers import EMA, Ensemble, Shuffled
+from potstill.teachers import EMA, Ensemble, Sampled, Shuffled, source
+from potstill.teachers.source import Live
 
 POINTS = 4096
 

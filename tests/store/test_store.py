@@ -12,7 +12,7 @@ import tiny
 from stores import BATCH, CONVOLUTIONAL, ROOM, featured, shifted, soft
 from torch import Tensor, nn
 
-from potstill import methods, source
+from potstill import methods
 from potstill.data import Views, Warp, load
 from potstill.data.order import SHARED
 from potstill.errors import UserError
@@ -22,14 +22,12 @@ from potstill.models import Network
 from potstill.reading import Reading
 from potstill.record import Record
 from potstill.run import Run
-from potstill.sampled import Sampled
-from potstill.source import Live
 from potstill.store import kept
 from potstill.store.kept import CHUNK
 from potstill.store.stock import stocks
 from potstill.store.storage import Storage, size_of, told_size
-from potstill.teacher import Given
-from potstill.teachers import Ensemble
+from potstill.teachers import Ensemble, Given, Sampled, source
+from potstill.teachers.source import Live
 
 SHOWN: dict[str, Callable[[], list[Run]]] = {
     "still": lambda: [soft(data=tiny.data(train=1300), **BATCH)],

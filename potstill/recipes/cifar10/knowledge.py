@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from potstill.run import Run
     from potstill.stage import Stage
     from potstill.sweep import Arm, Sweep
-    from potstill.teacher import Teacher
+    from potstill.teachers import Teacher
     from potstill.term import Term
 
 

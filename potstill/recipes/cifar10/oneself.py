@@ -10,7 +10,7 @@ from potstill.recipes.cifar10 import parts
 if TYPE_CHECKING:
     from potstill.run import Run
     from potstill.sweep import Sweep
-    from potstill.teacher import Teacher
+    from potstill.teachers import Teacher
     from potstill.term import Term
     from potstill.types import Companion
 

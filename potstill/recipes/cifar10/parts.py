@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from potstill.optim import Schedule
     from potstill.run import Run
     from potstill.stage import Stage
-    from potstill.teacher import Teacher
+    from potstill.teachers import Teacher
     from potstill.term import Term
     from potstill.types import Companion
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from potstill.models import Network
     from potstill.run import Run
     from potstill.sweep import Sweep
-    from potstill.teacher import Teacher
+    from potstill.teachers import Teacher
     from potstill.term import Term
 
 EPOCHS = 50

@@ -8,7 +8,7 @@ from potstill.recipes.cifar10 import parts
 
 if TYPE_CHECKING:
     from potstill.sweep import Sweep
-    from potstill.teacher import Teacher
+    from potstill.teachers import Teacher
     from potstill.term import Term
 
 

@@ -1,14 +1,82 @@
-"""Teachers that are no single network: several that speak as one, and controls that have nothing to teach."""
+"""Several teachers that speak as one."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from potstill.codec import digest
 from potstill.data import Resident, Split
 from potstill.errors import UserError
-from potstill.source import Live, Source, Turns
+from potstill.models import Network
+from potstill.reading import Reading
+from potstill.teachers.source import Live, Source, Turns
+from potstill.teachers.teacher import Surroundings, Teacher, expect_kind
 from potstill.types import Batch, Trace
+
+if TYPE_CHECKING:
+    from potstill.run import Run
+
+
+@dataclass(frozen=True)
+class Ensemble(Teacher):
+    """Several outside teachers, of any architectures, that speak as one: the weighted mean of their logits.
+
+    Terms that weigh them anew for every image look at each one's own trace (`Trace.members`). A tap names its member by
+    place: `0/stage3`.
+
+    Attributes:
+        teachers: Two or more.
+        weights: One each, to be divided by their sum; empty for equal ones.
+    """
+
+    teachers: tuple[Teacher, ...]
+    weights: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.teachers) < 2:
+            raise UserError(f"The ensemble has {len(self.teachers)} teachers; give it at least two.")
+        expect_kind(Teacher, self.teachers, "The ensemble was given", "teachers: Given(Network.given(module, classes))")
+        if any(not teacher.outside for teacher in self.teachers):
+            raise UserError("An ensemble takes outside teachers only: trained networks and what is made of them.")
+        if any(teacher.sample is not None for teacher in self.teachers):
+            raise UserError("A member of the ensemble is Sampled, but its mean is of whole answers; give it as it is.")
+        if len({frozenset[int]() if reading is None else reading.missing for reading in self.readings}) > 1:
+            raise UserError(
+                "The teachers of an ensemble lack different classes, so they have no mean; give it teachers that know "
+                "the same ones."
+            )
+        if self.weights and (len(self.weights) != len(self.teachers) or not all(w > 0 for w in self.weights)):
+            raise UserError(
+                f"The ensemble of {len(self.teachers)} teachers has the weights {self.weights}; expected one each, > 0."
+            )
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """All members'."""
+        return tuple(network for teacher in self.teachers for network in teacher.networks)
+
+    @property
+    def readings(self) -> tuple[Reading | None, ...]:
+        """All members'."""
+        return tuple(reading for teacher in self.teachers for reading in teacher.readings)
+
+    @property
+    def runs(self) -> "tuple[Run, ...]":
+        """All members'."""
+        return tuple(run for teacher in self.teachers for run in teacher.runs)
+
+    def identity(self) -> str:
+        """The hash of the members' and the weights."""
+        return digest({"ensemble": [teacher.identity() for teacher in self.teachers], "weights": list(self.weights)})
+
+    def open(self, around: Surroundings) -> Source:
+        """All of them at work."""
+        weights = self.weights or (1.0,) * len(self.teachers)
+        shares = [weight / sum(weights) for weight in weights]
+        return Choir([teacher.open(around) for teacher in self.teachers], shares, around.resident)
 
 
 class Choir(Source):
@@ -71,70 +139,3 @@ class Choir(Source):
         for weight, each in zip(self._weights, logits, strict=True):
             total = total + weight * each
         return total
-
-
-class Misplaced(Source):
-    """A control: the right teacher's answer about another image of the batch."""
-
-    answerable = False
-
-    def __init__(self, right: Source):
-        self.parts = (right,)
-        self.network = right.network
-
-    def look(self, taps: Sequence[str]) -> Trace:
-        """The right teacher's."""
-        return self.parts[0].look(taps)
-
-    def _answer(self, batch: Batch, split: Split, taps: Sequence[str], turns: Turns, logits: bool) -> Trace:
-        """What the teacher says of the image before."""
-        return _rolled(self.parts[0](batch, split, taps, turns, logits=logits))
-
-    def answers(self, split: Split, turn: int = 0) -> Tensor:
-        """The right ones: what agreement is measured against."""
-        return self.parts[0].answers(split, turn)
-
-    def passes_per_view(self, turns: int, taps: Sequence[str], *, logits: bool = True) -> float:
-        """The right teacher's."""
-        return self.parts[0].passes_per_view(turns, taps, logits=logits)
-
-    def networks(self, taps: Sequence[str]) -> list[tuple[Live, tuple[str, ...]]]:
-        """The right teacher's."""
-        return self.parts[0].networks(taps)
-
-
-class Even(Source):
-    """A control: every class is as likely as any other, whatever the image."""
-
-    answerable = False
-
-    def __init__(self, resident: Resident):
-        self._resident = resident
-
-    def look(self, taps: Sequence[str]) -> Trace:
-        """Zeros; it has no activations."""
-        if taps:
-            raise UserError(f"The teacher is uniform and has no tap {taps[0]!r}; leave the terms out that need it.")
-        return Trace(self._resident.mean.new_zeros(2, self._resident.classes), {})
-
-    def _answer(self, batch: Batch, split: Split, taps: Sequence[str], turns: Turns, logits: bool) -> Trace:
-        """Zeros."""
-        return Trace(batch.inputs.new_zeros(len(batch.labels), self._resident.classes), {})
-
-    def answers(self, split: Split, turn: int = 0) -> Tensor:
-        """Zeros."""
-        count = int(split.index.max()) + 1
-        return self._resident.mean.new_zeros(count, self._resident.classes)
-
-    def passes_per_view(self, turns: int, taps: Sequence[str], *, logits: bool = True) -> float:
-        """None."""
-        return 0.0
-
-    def networks(self, taps: Sequence[str]) -> list[tuple[Live, tuple[str, ...]]]:
-        """None."""
-        return []
-
-
-def _rolled(answer: Trace) -> Trace:
-    taps = {tap: value.roll(1, 0) for tap, value in answer.taps.items()}
-    return Trace(answer.logits.roll(1, 0), taps, tuple(map(_rolled, answer.members)))

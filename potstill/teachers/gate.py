@@ -7,8 +7,8 @@ import torch
 
 from potstill.data import Resident, Split
 from potstill.errors import UserError
-from potstill.source import Source
 from potstill.store.kept import chunks
+from potstill.teachers.source import Source
 
 FIRST = 2_000
 """Training images on which a teacher is judged where there is no validation split: the first so many."""

@@ -15,13 +15,13 @@ from potstill.codec import LATER, digest, encode
 from potstill.data import Resident, Views
 from potstill.errors import UserError
 from potstill.folding import fold
-from potstill.inside import Inside
 from potstill.machine import Machine
 from potstill.models import Network, build
 from potstill.reading import Reading
-from potstill.source import Live, Source
 from potstill.store.sampling import Sample
 from potstill.store.storage import Storage
+from potstill.teachers.inside import Inside
+from potstill.teachers.source import Live, Source
 
 if TYPE_CHECKING:
     from potstill.run import Run
@@ -163,8 +163,9 @@ class Given(Teacher):
         return (self.reading,)
 
     def identity(self) -> str:
-        """The hash of its weights and class."""
-        return digest(encode(self.given) if self.reading is None else encode(self))
+        """The hash of its weights and class, and of how it is read."""
+        given = encode(self.given)
+        return digest(given if self.reading is None else {"given": given, "reading": encode(self.reading)})
 
     def load(self, runs_dir: Path | None) -> nn.Module:
         """A copy of the given module."""

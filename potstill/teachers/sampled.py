@@ -10,9 +10,9 @@ from potstill.codec import digest, encode
 from potstill.errors import UserError
 from potstill.models import Network
 from potstill.reading import Reading
-from potstill.source import Source
 from potstill.store.sampling import Sample
-from potstill.teacher import Surroundings, Teacher
+from potstill.teachers.source import Source
+from potstill.teachers.teacher import Surroundings, Teacher
 
 if TYPE_CHECKING:
     from potstill.run import Run
