@@ -13,7 +13,7 @@ from potstill.teachers.source import Source
 def summary(run: Run, source: Source | None) -> dict[str, Any]:
     """The student's layers, and its teacher's where that is one network; `source` is the outside teacher at work."""
     teacher: dict[str, Any] | None = None
-    if source is not None and source.network is not None and run.teacher and len(run.teacher.networks) == 1:
+    if source is not None and source.network is not None and run.teacher and run.teacher.single:
         teacher = size_of_teacher(run, source)
     return {"student": size(run), "teacher": teacher}
 

@@ -1,6 +1,7 @@
 """Everybody who takes part in one training: the student, its peers, and the teacher that comes about with it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from potstill.data import Resident, Split
 from potstill.machine import Machine
 from potstill.models import aliases
 from potstill.objective import Objective, learn, taught_by
-from potstill.run import Run
+from potstill.run import Run, twins
 from potstill.sight import look
 from potstill.stage import Stage
 from potstill.store.kept import chunks
@@ -35,6 +36,7 @@ class Company:
         self.student = machine.place(run.build(None if source is None else source.network))
         peers = [machine.place(peer) for peer in run.build_peers()]
         networks = enumerate((self.student, *peers))
+        _expect_unlike([self.student, *peers], run)
         self._all = [(network, self._traced(network, place)) for place, network in networks]
         inside = None
         if run.teacher is not None:
@@ -68,7 +70,8 @@ class Company:
     def shipping(self) -> int:
         """Whose weights ship: 0 for the student, or the place of a peer of its kind, better on validation images.
 
-        A network of another kind is there to teach: it is not what was asked for, however good.
+        A network of another kind is there to teach: it is not what was asked for, however good. What counts is what its
+        weights do in the student's place, for that is what ships.
         """
         validation = self._resident.validation
         if validation is None:
@@ -76,18 +79,17 @@ class Company:
         alike = [place for place, (network, _) in enumerate(self._all) if _kind(network) == _kind(self.student)]
         if len(alike) == 1:
             return 0
-        found = [evaluate.accuracy(self.predict(place, validation), validation.labels) for place in alike]
+        found = [evaluate.accuracy(self.predict(validation, self.weights(at)), validation.labels) for at in alike]
         return alike[found.index(max(found))]
 
-    def network(self, place: int) -> nn.Module:
-        """The student, or a peer."""
-        return self._all[place][0]
+    def weights(self, place: int) -> dict[str, Tensor]:
+        """Those of the student, or of a peer."""
+        return self._all[place][0].state_dict()
 
-    def predict(self, place: int, split: Split, weights: Mapping[str, Tensor] | None = None) -> Tensor:
-        """The float32 logits of the student or a peer on a split, (N, K), under its own weights or others."""
-        network, its_pass = self._all[place]
-        state = network.state_dict() if weights is None else weights
-        return evaluate.predict(network, state, its_pass, chunks(self._resident, split), self._machine)
+    def predict(self, split: Split, weights: Mapping[str, Tensor]) -> Tensor:
+        """The float32 logits of the student on a split, (N, K), with these weights."""
+        _, its_pass = self._all[0]
+        return evaluate.predict(self.student, weights, its_pass, chunks(self._resident, split), self._machine)
 
     def _traced(self, network: nn.Module, place: int) -> Pass:
         tracer = trace(network, aliases=aliases(network), compile=self._machine.compile)
@@ -113,3 +115,16 @@ class Company:
 def _kind(network: nn.Module) -> tuple[type[nn.Module], list[tuple[str, torch.Size]]]:
     """Its class, and the names and shapes of what its files hold."""
     return type(network), [(name, value.shape) for name, value in network.state_dict().items()]
+
+
+def _expect_unlike(networks: Sequence[nn.Module], run: Run) -> None:
+    """Refuse peers that begin as one.
+
+    Raises:
+        UserError: two of them have the same weights.
+    """
+    for first, second in combinations(networks, 2):
+        if _kind(first) == _kind(second):
+            pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+            if all(torch.equal(own, other) for own, other in pairs):
+                raise twins(run)

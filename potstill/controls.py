@@ -16,7 +16,8 @@ def with_controls(sweep: Sweep) -> Sweep:
 
     They are, as far as the arm's terms can do with them: the right teacher on other images; an untrained network, where
     the teacher is named and not given with its weights; equal probabilities; and a network of the student's own kind,
-    trained on labels as the teacher was, or as the first in the chain of those who taught it.
+    trained on labels as the teacher was, or as the first in the chain of those who taught it, where that training names
+    no layers.
     """
     arms: list[Arm] = []
     for arm in sweep.arms:
@@ -45,7 +46,7 @@ def _controls(run: Run) -> Iterator[tuple[str, Run]]:
     yield "shuffled teacher", replace(run, name=f"{run.name}-shuffled", teacher=Shuffled(teacher))
     if any(term.several for term in terms):  # Which take several teachers; the others are one.
         return
-    if len(right.networks) == 1 and not right.networks[0].knows:
+    if right.single and not right.networks[0].knows and right.networks[0].reused is None:
         yield "untrained teacher", taught("untrained", Untrained(right.networks[0], reading=right.readings[0]))
     if not tapped:
         yield "uniform teacher", taught("uniform", Uniform())
@@ -66,6 +67,8 @@ def _own_kind(run: Run, teacher: Teacher) -> ResultOf | None:
     if not links or above is not None or run.student.reused is not None:
         return None
     first = links[-1].run
+    if any(stage.train != ("*",) or any(term.student_taps for term in stage.terms) for stage in first.stages):
+        return None  # They name layers, which another architecture need not have.
     data = run.data if any(link.reading is not None for link in links) else first.data
     return result_of(
         replace(first, name=f"{first.name}-self", student=run.student, data=data, seed=first.seed + OTHER_SEED)

@@ -186,8 +186,9 @@ def _can_share(group: Group) -> bool:
 
 def _is_live(run: Run) -> bool:
     """Whether a run holds a network or images that are in this process only."""
-    networks = () if run.teacher is None else run.teacher.networks
-    return run.data.arrays is not None or any(network.module is not None for network in (run.student, *networks))
+    networks, above = ((), ()) if run.teacher is None else (run.teacher.networks, run.teacher.runs)
+    held = any(network.module is not None for network in (run.student, *networks))
+    return held or run.data.arrays is not None or any(map(_is_live, above))
 
 
 def _train_here(group: Group, conditions: Conditions, display: Display) -> Failure | None:

@@ -82,10 +82,11 @@ class Learner:
         with self._machine.autocast():
             losses, logits = self.objective(batch, teacher, progress, turn)
         total = weighted_sum(losses, self.stage.terms, progress)
-        total.backward()
-        ranks.average(self._apart())
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)  # While others of a cohort step, nobody needs it.
+        if turn is None or total.requires_grad:  # A peer of which nothing moves has no step to take.
+            total.backward()
+            ranks.average(self._apart())
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)  # While others of a cohort step, nobody needs it.
         return {key: loss.detach() for key, loss in losses.items()}, total.detach(), logits.detach()
 
     @torch.no_grad()

@@ -1,5 +1,6 @@
 """How a teacher reads the student's images and names its classes, where it learned from others."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from potstill.data import Resident
-from potstill.errors import UserError
+from potstill.errors import UserError, expect_all
 
 NEVER = -1e4
 """The logit of a class that a teacher does not know: a probability of 0 at any temperature in use, and finite."""
@@ -33,10 +34,14 @@ class Reading:
     known: int = 0
 
     def __post_init__(self) -> None:
-        if len(self.mean) != len(self.std) or not all(0 < value < float("inf") for value in self.std):
+        expect_all(self.mean, float | int, "The mean of a reading is", "numbers, one per channel")
+        expect_all(self.std, float | int, "The std of a reading is", "numbers, one per channel")
+        if len(self.mean) != len(self.std) or not (
+            all(map(math.isfinite, (*self.mean, *self.std))) and all(value > 0 for value in self.std)
+        ):
             raise UserError(
-                f"The teacher reads with mean={self.mean} and std={self.std}; expected one number per channel in both, "
-                "deviations above 0."
+                f"The teacher reads with mean={self.mean} and std={self.std}; expected one finite number per channel "
+                "in both, deviations above 0."
             )
         if self.size < 0:
             raise UserError(f"The teacher reads images of size {self.size}; expected a number of pixels, or 0.")

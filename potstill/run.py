@@ -12,7 +12,7 @@ from potstill import record
 from potstill.checkpoint import read_weights
 from potstill.codec import LATER, class_path, digest, encode
 from potstill.data import Data, content, shape_of, train_images
-from potstill.errors import UserError
+from potstill.errors import UserError, expect_all, expect_kind
 from potstill.machine import Precision
 from potstill.models import Network, build
 from potstill.reading import Reading
@@ -20,7 +20,7 @@ from potstill.reuse import reuse
 from potstill.seeds import fold
 from potstill.stage import Stage
 from potstill.teachers.source import Source
-from potstill.teachers.teacher import Surroundings, Teacher
+from potstill.teachers.teacher import HELD, NAMED, Surroundings, Teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +52,17 @@ class Run:
     fold: bool = field(default=True, metadata=LATER)
 
     def __post_init__(self) -> None:
+        expect_kind(self.student, Network, f"The student of {self.name!r} is", HELD)
+        expect_kind(self.data, Data, f"What {self.name!r} learns from is", "Data, such as Data(name='cifar10')")
+        expect_kind(self.teacher, Teacher | None, f"The teacher of {self.name!r} is", NAMED)
+        expect_all(self.stages, Stage, f"The stages of {self.name!r} are", "stages")
         if not self.stages:
             raise UserError(f"The run {self.name!r} has no stages; give it at least one.")
         if self.batch_size < 2:
             raise UserError(f"The batch size is {self.batch_size}; expected at least 2 images.")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise UserError(f"The precision is {self.precision!r}; expected auto, fp32 or bf16.")
-        taught = self.teacher is not None and self.teacher.outside and len(self.teacher.networks) == 1
+        taught = self.teacher is not None and self.teacher.single
         if self.student.reused is not None and not taught:
             raise UserError(
                 f"The student of {self.name!r} takes over its teacher's classifier, but the run has no teacher that is "
@@ -73,10 +77,7 @@ class Run:
             )
         given = [network.initial for network in (self.student, *self.peers) if network.initial is not None]
         if len(set(given)) < len(given):
-            raise UserError(
-                f"Two peers of {self.name!r} are the same network with the same weights, and would stay so; give each "
-                "its own, or name them so that they are drawn."
-            )
+            raise twins(self)
         for stage in self.stages:
             if stage.stop is not None and self.data.validation == 0:
                 raise UserError(
@@ -104,6 +105,12 @@ class Run:
                     raise UserError(
                         f"The term {term.key!r} of {self.name!r} cannot learn from a teacher that {lacks}; leave the "
                         "term out, or give it another teacher."
+                    )
+                numbers = term.suits_classes(missing=False) and not term.suits_classes(missing=True)
+                if self.teacher is not None and self.teacher.certain and term.needs_teacher and numbers:
+                    raise UserError(
+                        f"The term {term.key!r} of {self.name!r} compares logits as numbers, but its teacher gives the "
+                        "label alone for images that it has not met; leave the term out, or give it another teacher."
                     )
                 sample = None if self.teacher is None else self.teacher.sample
                 if sample is not None and not term.suits_sample(sample.temperature):
@@ -179,6 +186,14 @@ class ResultOf(Teacher):
     run: Run
     reading: Reading | None = field(default=None, metadata=LATER)
 
+    def __post_init__(self) -> None:
+        expect_kind(self.run, Run, "result_of was given", "a Run, whose student teaches")
+
+    @property
+    def single(self) -> bool:
+        """It is."""
+        return True
+
     @property
     def networks(self) -> tuple[Network, ...]:
         """The other run's student."""
@@ -227,6 +242,14 @@ class ResultOf(Teacher):
 def result_of(run: Run) -> ResultOf:
     """The student of `run` as a teacher."""
     return ResultOf(run)
+
+
+def twins(run: Run) -> UserError:
+    """The refusal of peers that begin as one."""
+    return UserError(
+        f"Two peers of {run.name!r} are the same network with the same weights, and would stay so; give each its own, "
+        "or name them so that they are drawn."
+    )
 
 
 def fingerprint(run: Run) -> str:

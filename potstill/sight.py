@@ -4,7 +4,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from potstill.errors import UserError
 from potstill.models import aliases
@@ -12,7 +12,14 @@ from potstill.taps import trace
 from potstill.types import Trace
 
 
-def look(who: str, network: nn.Module, taps: Sequence[str], shape: tuple[int, int, int], classes: int) -> Trace:
+def look(
+    who: str,
+    network: nn.Module,
+    taps: Sequence[str],
+    shape: tuple[int, int, int],
+    classes: int,
+    whose: str = "the data has",
+) -> Trace:
     """The trace of two zero images, eagerly and in evaluation mode, so that no statistic of the network moves.
 
     Args:
@@ -20,7 +27,8 @@ def look(who: str, network: nn.Module, taps: Sequence[str], shape: tuple[int, in
         network: Any network.
         taps: All activations that will be asked of it.
         shape: (C, H, W) of an image.
-        classes: K of the data.
+        classes: How many logits it should answer.
+        whose: Who says so.
 
     Raises:
         UserError: it cannot read the images, a tap lies, or it does not answer one logit per class.
@@ -35,10 +43,12 @@ def look(who: str, network: nn.Module, taps: Sequence[str], shape: tuple[int, in
     except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         channels, height, width = shape
+        if parameter is not None and parameter.dtype != zeros.dtype:
+            reason += f" (images are {_told(zeros)}, its weights {_told(parameter)}: call .float() on it)"
         raise UserError(
             f"The {who} cannot read images of {channels} × {height} × {width} (channels × height × width): {reason}"
         ) from None
-    expect_classes(who, answer, classes)
+    expect_classes(who, answer, classes, whose)
     return answer
 
 
@@ -54,7 +64,11 @@ def _evaluating(network: nn.Module) -> Generator[None]:
             module.training = True
 
 
-def expect_classes(who: str, answer: Trace, classes: int) -> None:
+def _told(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def expect_classes(who: str, answer: Trace, classes: int, whose: str = "the data has") -> None:
     """Refuses answers to two images that are not one logit per class.
 
     Raises:
@@ -65,6 +79,6 @@ def expect_classes(who: str, answer: Trace, classes: int) -> None:
         answered = f"{size[1]} classes" if len(size) == 2 else f"two images with a tensor of shape {size}"
         reading = ", or a Reading that says which of its outputs mean them" if who.startswith("teacher") else ""
         raise UserError(
-            f"The {who} answers {answered} but the data has {classes} classes; "
+            f"The {who} answers {answered} but {whose} {classes} classes; "
             f"give one that answers one logit per class, ({classes},) an image{reading}."
         )

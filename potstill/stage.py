@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from potstill.errors import UserError
+from potstill.errors import UserError, expect_all
 from potstill.optim import Constant, Optimizer, Schedule
 from potstill.term import Term
 
@@ -64,6 +64,7 @@ class Stage:
     name: str = "train"
 
     def __post_init__(self) -> None:
+        expect_all(self.terms, Term, f"The terms of the stage {self.name!r} are", "terms, such as Labels()")
         if self.epochs < 1:
             raise UserError(f"The stage {self.name!r} lasts {self.epochs} epochs; expected a whole number ≥ 1.")
         if not self.terms:

@@ -108,7 +108,8 @@ class Tracer:
             The logits, and the activations by the names in `taps`.
 
         Raises:
-            UserError: A tap would lie (see the module's docstring), or the network does not give one tensor.
+            UserError: A tap would lie (see the module's docstring), or the network writes into `inputs` or gives no
+                single tensor.
         """
         catches = [_Catch(self._resolve(name)) for name in dict.fromkeys(taps)]
         if catches and torch.is_inference_mode_enabled():
@@ -117,10 +118,16 @@ class Tracer:
         try:
             for catch in catches:
                 handles.append(catch.hook(self._net.get_submodule(catch.tap.path)))
+            before = _version(inputs)
             logits, overwritten = self._run(self._net, inputs, catches)
         finally:
             for handle in handles:
                 handle.remove()
+        if _version(inputs) != before:
+            raise UserError(
+                f"{self._kind} writes into the images that it is given, which others are shown too: let it make a new "
+                "tensor, as in x = x - mean, and begin with no activation that has inplace=True."
+            )
         if not isinstance(logits, Tensor):
             raise UserError(
                 f"{self._kind} gives a {type(logits).__name__} where one tensor of logits (N, K) is expected: "
@@ -235,7 +242,7 @@ def match(names: Iterable[str], globs: Sequence[str], what: str) -> list[str]:
 
 def _version(value: Any) -> int:
     """How often a tensor has been written in place."""
-    return value._version if isinstance(value, Tensor) else 0  # pyright: ignore[reportPrivateUsage]
+    return value._version if isinstance(value, Tensor) and not value.is_inference() else 0  # pyright: ignore[reportPrivateUsage]
 
 
 def _near(wrong: Iterable[str], known: Iterable[str]) -> str:

@@ -231,16 +231,17 @@ class Training:
     def _finish(self) -> None:
         test = self._resident.test
         peer = self._company.shipping()
-        logits = self._company.predict(peer, test)
+        weights = self._company.weights(peer)
+        logits = self._company.predict(test, weights)
         if not logits.isfinite().all():
             return self._diverge("the logits of the test images were no longer finite numbers after the last epoch")
         teacher = None if self._source is None else self._source.answers(test)
         measured = evaluate.measure(logits, test.labels, teacher)
         best = None
         if self._best and not peer:
-            best = evaluate.accuracy(self._company.predict(peer, test, self._best), test.labels)
+            best = evaluate.accuracy(self._company.predict(test, self._best), test.labels)
         if ranks.leads():
-            self._logbook.ship(self._company.network(peer).state_dict(), self._best if best is not None else None)
+            self._logbook.ship(weights, self._best if best is not None else None)
             self._logbook.predict(logits, test.labels, self._resident.classes, self.at.epoch)
         last = measured["test_accuracy"]
         gap = None if best is None or last is None else best - last

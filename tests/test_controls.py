@@ -14,7 +14,8 @@ from potstill.controls import OTHER_SEED, with_controls
 from potstill.display import Silent
 from potstill.execution import execute
 from potstill.machine import Choices
-from potstill.methods import AVER, KD, Hint, Labels
+from potstill.methods import AVER, BYOT, KD, Hint, Labels
+from potstill.models import ReusedHead
 from potstill.reading import Reading
 from potstill.recipes import cifar100
 from potstill.run import Run, result_of
@@ -143,3 +144,19 @@ def test_controls_are_a_flag_of_every_recipe(capsys: pytest.CaptureFixture[str])
     assert "hard+soft; shuffled teacher" in told
     assert "mmd; untrained teacher" in told
     assert "mmd; uniform teacher" not in told
+
+
+def test_controls_that_do_not_fit_are_left_out():
+    """Layers that the teacher's training names need not be the student's; a head taken over is drawn with nobody."""
+    bound = (
+        tiny.labels_only(1, train=("student.*",)),
+        Stage(terms=(Labels(), BYOT(student=("stage1",))), epochs=1, optimizer=tiny.SGD),
+    )
+    for stage in bound:
+        above = replace(teacher_run(), stages=(stage,))
+        found = [arm.name for arm in with_controls(Sweep(arms=(taught("soft", KD(), teacher=result_of(above)),))).arms]
+        assert found == ["soft", *(f"soft; {who} teacher" for who in ("shuffled", "untrained", "uniform"))]
+    reused = replace(tiny.convolutional(), reused=ReusedHead(student="stage2", teacher="stage2"))
+    above = tiny.run("above", student=reused, stages=[tiny.labels_only()])
+    found = [arm.name for arm in with_controls(Sweep(arms=(taught("soft", KD(), teacher=result_of(above)),))).arms]
+    assert found == ["soft", "soft; shuffled teacher", "soft; uniform teacher"]

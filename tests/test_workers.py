@@ -5,18 +5,24 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 from stopping import RECIPE, SECONDS, Halts, ended, meanwhile, weights
 from stopping import halts as halts
 
-from potstill import UserError, fingerprint, recipes, record
+from potstill import Data, Network, Optimizer, Run, Stage, UserError, fingerprint, recipes, record, result_of
 from potstill.cli import main
 from potstill.cohort import Conditions
 from potstill.crew import train_beside
 from potstill.display import Silent
-from potstill.machine import Machine
+from potstill.execution import execute
+from potstill.machine import Choices, Machine
+from potstill.methods import KD, Labels
 from potstill.sweep import Group
 
 
@@ -120,3 +126,17 @@ def test_a_mistake_that_a_worker_finds_is_raised_here(file: str, tmp_path: Path)
     with record.held(taken), pytest.raises(UserError) as mistake:
         train_beside([Group((run,), Machine())], conditions, Silent(), jobs=1)
     assert str(mistake.value) == f"Another process is training in {taken}; wait for it, or end it first."
+
+
+def test_what_a_teachers_run_holds_in_this_process_is_not_handed_to_a_worker(tmp_path: Path):
+    pixels, labels = cast(tuple[np.ndarray, np.ndarray], load_digits(return_X_y=True))
+    images = (pixels / 16).astype(np.float32).reshape(-1, 1, 8, 8)
+    held = Data.given((images[:1500], labels[:1500], images[1500:], labels[1500:]))
+    network, adam = Network("digits_mlp", 10, 1), Optimizer(name="Adam", learning_rate=0.01)
+    above = Run(name="above", student=network, data=held, stages=(Stage(terms=(Labels(),), epochs=3, optimizer=adam),))
+    soft = Stage(terms=(KD(),), epochs=1, optimizer=adam)
+    first = Run(name="pupil", student=network, data=Data(name="digits"), stages=(soft,), teacher=result_of(above))
+    runs = [first, replace(first, seed=1)]
+    conditions = Conditions(runs_dir=tmp_path, environment={"command": "test"})
+    assert execute(runs, Choices(threads=1), conditions, Silent(), 2) == []
+    assert len(list(tmp_path.glob("*/result.json"))) == 3

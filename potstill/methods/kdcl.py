@@ -104,6 +104,7 @@ def _convex(margins: Float[Tensor, "m n k"]) -> Float[Tensor, " m"]:
     for step in range(60):
         barrier = 0.5**step
         delta = _newton(u, w, barrier)
+        delta = torch.where(delta.isfinite().all(), delta, 0.0)  # Where all say the same, any weights are the best.
         room = torch.where(delta < 0, -0.9 * w / delta, 1.0).amin().clamp(max=1)
         tried = w + (room * shares)[:, None] * delta
         value = torch.einsum("tm,mnk->tnk", tried, u).logsumexp(2).mean(1) - barrier * tried.log().sum(1)

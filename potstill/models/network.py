@@ -3,15 +3,16 @@
 import copy
 import hashlib
 import inspect
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from potstill.connect import Connector, Projector
-from potstill.errors import UserError
+from potstill.errors import UserError, expect_kind
 
 # A change of these packages' sources is a change of version, which the record of a run keeps.
 _PACKAGES = {"potstill", "timm", "torch", "torchvision"}
@@ -78,23 +79,59 @@ class Network:
         """A network that the caller built, as it stands now: what happens to `module` later does not reach it.
 
         Raises:
-            UserError: The module has parameters without a shape yet.
+            UserError: It is no module, has parameters without a shape yet, or cannot be copied.
         """
+        expect_kind(module, nn.Module, "Network.given was given", "a module with its weights loaded")
         name = type(module).__name__
         if any(is_lazy(parameter) for parameter in module.parameters()):
             raise UserError(f"{name} has lazy parameters without a shape; run it once on a batch before giving it.")
-        return cls(name, classes, channels, module=copy.deepcopy(module), initial=identity_of(module))
+        try:
+            return cls(name, classes, channels, module=copy.deepcopy(module), initial=identity_of(module))
+        except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(
+                f"{name} cannot be copied ({reason}); give a plain module with its weights loaded."
+            ) from error
 
 
 def identity_of(module: nn.Module) -> str:
-    """32 hexadecimal digits from a module's structure, its weights and buffers, and its classes' sources."""
+    """32 hexadecimal digits from a module's structure, weights, buffers and attributes, and its classes' sources."""
     digest = hashlib.blake2b(repr(module).encode(), digest_size=16)
-    for name, tensor in module.state_dict().items():
-        digest.update(f"\x1f{name} {tensor.dtype} {tuple(tensor.shape)}\x1f".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    for name, value in {**module.state_dict(), **dict(module.named_buffers()), **_attributes(module)}.items():
+        told = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else value
+        digest.update(f"\x1f{name} {told}\x1f".encode())
+        if isinstance(value, Tensor):
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     for kind in dict.fromkeys(type(part) for part in module.modules()):
         digest.update(f"\x1f{kind.__qualname__}\x1f{_source(kind)}".encode())
     return digest.hexdigest()
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """What its parts hold beside parameters and buffers, as far as it is plain: numbers, words, tensors, functions."""
+    own = {*vars(nn.Module()), "training"}
+    return {
+        f"{path}.{name}": told
+        for path, part in cast(Iterable[tuple[str, nn.Module]], module.named_modules())
+        for name, value in sorted(vars(part).items())
+        if name not in own and (told := _plain(value)) is not None
+    }
+
+
+def _plain(value: object) -> Any:
+    """A tensor as it is; of other plain things a text that is the same in every process; None for what is neither."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, bool | int | float | complex | str | torch.dtype):
+        return repr(value)
+    if inspect.isroutine(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, tuple | list):
+        parts = [_plain(part) for part in cast(Sequence[object], value)]
+        return None if any(not isinstance(part, str) for part in parts) else repr(parts)
+    if isinstance(value, dict):
+        return _plain([*cast(dict[object, object], value).items()])
+    return None
 
 
 def _source(kind: type) -> str:

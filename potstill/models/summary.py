@@ -32,7 +32,7 @@ def summarize(module: nn.Module, input_shape: tuple[int, int, int], name: str) -
     Raises:
         UserError: The network cannot read such an image.
     """
-    copied = copy.deepcopy(module).float().cpu().eval()
+    copied = copy.deepcopy(module).cpu().eval()
     paths = {id(part): path for path, part in by_path(copied).items()}
     layers = [_layer(info, paths[info.layer_id]) for info in _infos(copied, input_shape, name) if _is_layer(info)]
     parameters = list(copied.parameters())

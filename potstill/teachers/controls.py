@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from potstill.codec import LATER, digest, encode
 from potstill.data import Resident, Split
-from potstill.errors import UserError
+from potstill.errors import UserError, expect_kind
 from potstill.models import Network, build
 from potstill.reading import Reading
 from potstill.seeds import fold
 from potstill.store.sampling import Sample
 from potstill.teachers.source import Live, Source, Turns
-from potstill.teachers.teacher import Surroundings, Teacher
+from potstill.teachers.teacher import HELD, NAMED, Surroundings, Teacher
 from potstill.types import Batch, Trace
 
 if TYPE_CHECKING:
@@ -38,10 +38,16 @@ class Untrained(Teacher):
     reading: Reading | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
+        expect_kind(self.drawn, Network, "Untrained was given", HELD)
         if self.drawn.knows:
             raise UserError(
                 f"Untrained was given {self.drawn.name!r} with weights that it learned; name a network without any."
             )
+
+    @property
+    def single(self) -> bool:
+        """It is."""
+        return True
 
     @property
     def networks(self) -> tuple[Network, ...]:
@@ -80,6 +86,14 @@ class Shuffled(Teacher):
     """
 
     right: Teacher
+
+    def __post_init__(self) -> None:
+        expect_kind(self.right, Teacher, "Shuffled was given", NAMED)
+
+    @property
+    def single(self) -> bool:
+        """As the right teacher."""
+        return self.right.single
 
     @property
     def networks(self) -> tuple[Network, ...]:

@@ -1,5 +1,6 @@
 """Several teachers that speak as one."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,11 +10,11 @@ from torch import Tensor, nn
 
 from potstill.codec import digest
 from potstill.data import Resident, Split
-from potstill.errors import UserError
+from potstill.errors import UserError, expect_all
 from potstill.models import Network
 from potstill.reading import Reading
 from potstill.teachers.source import Live, Source, Turns
-from potstill.teachers.teacher import Surroundings, Teacher, expect_kind
+from potstill.teachers.teacher import Surroundings, Teacher
 from potstill.types import Batch, Trace
 
 if TYPE_CHECKING:
@@ -36,9 +37,11 @@ class Ensemble(Teacher):
     weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        held = "teachers: Given(Network.given(module, classes)) makes one of a module that you hold"
+        expect_all(self.teachers, Teacher, "The ensemble was given", held)
+        expect_all(self.weights, float | int, "The ensemble's weights are", "numbers, one each")
         if len(self.teachers) < 2:
             raise UserError(f"The ensemble has {len(self.teachers)} teachers; give it at least two.")
-        expect_kind(Teacher, self.teachers, "The ensemble was given", "teachers: Given(Network.given(module, classes))")
         if any(not teacher.outside for teacher in self.teachers):
             raise UserError("An ensemble takes outside teachers only: trained networks and what is made of them.")
         if any(teacher.sample is not None for teacher in self.teachers):
@@ -48,9 +51,11 @@ class Ensemble(Teacher):
                 "The teachers of an ensemble lack different classes, so they have no mean; give it teachers that know "
                 "the same ones."
             )
-        if self.weights and (len(self.weights) != len(self.teachers) or not all(w > 0 for w in self.weights)):
+        fit = len(self.weights) == len(self.teachers) and all(w > 0 for w in self.weights)
+        if self.weights and not (fit and math.isfinite(sum(self.weights))):
             raise UserError(
-                f"The ensemble of {len(self.teachers)} teachers has the weights {self.weights}; expected one each, > 0."
+                f"The ensemble of {len(self.teachers)} teachers has the weights {self.weights}; expected one each, > 0 "
+                "and finite."
             )
 
     @property
@@ -87,11 +92,18 @@ class Choir(Source):
 
     def __init__(self, parts: Sequence[Source], weights: Sequence[float], resident: Resident):
         self.parts = tuple(parts)
-        for place, part in enumerate(parts, start=1):
-            part.called = f"teacher {place} of {len(parts)}"
+        self.answerable = any(part.answerable for part in parts)
+        self._number()
         self.network = nn.ModuleList([part.network for part in parts if part.network is not None])
         self._weights = tuple(weights)
         self._resident = resident
+
+    def _number(self, above: str = "") -> None:
+        """Call each member by its place, and those of an ensemble within by both."""
+        for place, part in enumerate(self.parts, start=1):
+            part.called = f"teacher {above}{place} of {len(self.parts)}"
+            if isinstance(part, Choir):
+                part._number(f"{above}{place}.")
 
     def look(self, taps: Sequence[str]) -> Trace:
         """Every member's dry run."""

@@ -1,6 +1,7 @@
 """Teachers judged before they teach."""
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -42,10 +43,19 @@ def gate(source: Source, resident: Resident, at_least: float | None) -> Judgemen
     Raises:
         UserError: one is at chance, or below `at_least`.
     """
-    parts = source.parts if source.answerable and len(source.parts) > 1 else ()
-    members = [_judged(part, resident, at_least) for part in parts]
+    several = source.answerable and len(source.parts) > 1
+    members = [_judged(part, resident, at_least) for part in _leaves(source)] if several else []
     accuracy, line = _judged(source, resident, at_least)
     return Judgement(accuracy, tuple(own for own, _ in members), (*(said for _, said in members), line))
+
+
+def _leaves(source: Source) -> Iterator[Source]:
+    """The teachers that it speaks for, those of an ensemble among them one by one; a control speaks for itself."""
+    if not source.answerable or len(source.parts) < 2:
+        yield source
+        return
+    for part in source.parts:
+        yield from _leaves(part)
 
 
 def _judged(source: Source, resident: Resident, at_least: float | None) -> tuple[float, str]:

@@ -30,6 +30,11 @@ class OwnPast(Teacher):
         """It is part of the training."""
         return False
 
+    @property
+    def certain(self) -> bool:
+        """Until an image was seen, it gives the label."""
+        return True
+
     def identity(self) -> str:
         """There is but one."""
         return digest({"past": True})

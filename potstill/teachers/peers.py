@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from potstill.codec import digest, encode
-from potstill.errors import UserError
+from potstill.errors import UserError, expect_all
 from potstill.models import Network
-from potstill.teachers.teacher import Teacher, expect_kind
+from potstill.teachers.teacher import Teacher
 
 Update = Literal["together", "in turn"]
 
@@ -29,9 +29,10 @@ class Peers(Teacher):
     update: Update = "together"
 
     def __post_init__(self) -> None:
+        held = "networks: Network.given(module, classes) makes one of a module that you hold"
+        expect_all(self.others, Network, "Peers were given", held)
         if not self.others:
             raise UserError("Peers were given no other network; name at least one.")
-        expect_kind(Network, self.others, "Peers were given", "networks: Network.given(module, classes)")
         if self.update not in get_args(Update):
             raise UserError(f"Peers update {self.update!r}; expected together or in turn.")
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from potstill.codec import digest, encode
-from potstill.errors import UserError
+from potstill.errors import UserError, expect_kind
 from potstill.models import Network
 from potstill.reading import Reading
 from potstill.store.sampling import Sample
 from potstill.teachers.source import Source
-from potstill.teachers.teacher import Surroundings, Teacher
+from potstill.teachers.teacher import NAMED, Surroundings, Teacher
 
 if TYPE_CHECKING:
     from potstill.run import Run
@@ -39,10 +39,16 @@ class Sampled(Teacher):
 
     def __post_init__(self) -> None:
         Sample(self.draws, self.temperature)  # It refuses what is none.
-        if not self.right.outside or len(self.right.networks) != 1 or self.right.sample is not None:
+        expect_kind(self.right, Teacher, "Sampled was given", NAMED)
+        if not self.right.single or self.right.sample is not None:
             raise UserError(
                 "Classes are drawn from what one trained network says; give Sampled such a teacher, and not several."
             )
+
+    @property
+    def single(self) -> bool:
+        """It is."""
+        return True
 
     @property
     def sample(self) -> Sample:

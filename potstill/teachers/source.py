@@ -153,10 +153,11 @@ class Live(Source):
     def look(self, taps: Sequence[str]) -> Trace:
         """The network's."""
         assert self.network is not None
-        shape, classes = self._resident.shape, self._resident.classes
+        shape, classes, whose = self._resident.shape, self._resident.classes, "the data has"
         if self.reading is not None:
             shape, classes = self.reading.shape(shape), self.reading.outputs(classes)
-        answer = look(self.called, self.network, taps, shape, classes)
+            whose = "its Reading says that it knows" if self.reading.known else whose
+        answer = look(self.called, self.network, taps, shape, classes, whose)
         self._forms |= {tap: Form.of(tap, value) for tap, value in answer.taps.items()}
         return answer if self.reading is None else Trace(self.reading.logits(answer.logits), answer.taps)
 

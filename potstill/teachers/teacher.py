@@ -13,7 +13,7 @@ from torch import nn
 
 from potstill.codec import LATER, digest, encode
 from potstill.data import Resident, Views
-from potstill.errors import UserError
+from potstill.errors import UserError, expect_kind
 from potstill.folding import fold
 from potstill.machine import Machine
 from potstill.models import Network, build
@@ -25,6 +25,11 @@ from potstill.teachers.source import Live, Source
 
 if TYPE_CHECKING:
     from potstill.run import Run
+
+
+HELD = "a Network: Network.given(module, classes) makes one of a module that you hold"
+NAMED = "a teacher: result_of(run) or Given(Network.given(module, classes)) makes one"
+"""What is expected, where something else was given."""
 
 
 class Surroundings(NamedTuple):
@@ -93,6 +98,16 @@ class Teacher(abc.ABC):
         return True
 
     @property
+    def single(self) -> bool:
+        """Whether it is one network, which `load` gives."""
+        return False
+
+    @property
+    def certain(self) -> bool:
+        """Whether some of its logits stand for a label alone, and are no numbers to compare."""
+        return False
+
+    @property
     def passes_beside(self) -> int:
         """Where it is part of the training: forward passes beside the student's in each step."""
         return 0
@@ -152,6 +167,14 @@ class Given(Teacher):
     given: Network
     reading: Reading | None = field(default=None, metadata=LATER)
 
+    def __post_init__(self) -> None:
+        expect_kind(self.given, Network, "Given holds", HELD)
+
+    @property
+    def single(self) -> bool:
+        """It is."""
+        return True
+
     @property
     def networks(self) -> tuple[Network, ...]:
         """The given network."""
@@ -174,14 +197,3 @@ class Given(Teacher):
     def open(self, around: Surroundings) -> Source:
         """The network at work."""
         return around.live(self.given.name, self.load(around.runs_dir), self.reading)
-
-
-def expect_kind(kind: type, given: tuple[object, ...], what: str, instead: str) -> None:
-    """Refuse modules and the like where specifications belong.
-
-    Raises:
-        UserError: one of those given is of another kind.
-    """
-    for one in given:
-        if not isinstance(one, kind):
-            raise UserError(f"{what} a {type(one).__name__}; expected {instead} makes one of a module that you hold.")

@@ -135,3 +135,13 @@ def test_what_does_not_fit_is_refused_with_a_sentence():
         inspect.unwrap(KDCL.__init__)(KDCL.__new__(KDCL), temperature=2, rule="mean")
     with pytest.raises(UserError, match=r"^The temperature is 0; expected a number > 0, usually from 1 to 20\.$"):
         KDCL(temperature=0)
+
+
+@pytest.mark.parametrize("peers", [2, 3, 8])
+def test_peers_that_say_the_same_have_a_finite_target(peers: int):
+    for seed in range(10):
+        logits = torch.randn(1, 64, 10, generator=torch.Generator().manual_seed(seed)).repeat(peers, 1, 1)
+        target = kdcl_target(logits, torch.arange(64) % 10, rule="linear")
+        torch.testing.assert_close(target, logits[0])
+        almost = logits + 1e-8 * torch.arange(peers)[:, None, None]
+        assert kdcl_target(almost, torch.arange(64) % 10, rule="linear").isfinite().all()

@@ -106,3 +106,38 @@ def test_a_record_of_a_given_module_cannot_be_built_without_it():
         "Network 'Tiny' was given as a module, and a record keeps only its hash: "
         "pass the same module again with Network.given."
     )
+
+
+class Scaled(nn.Module):
+    """What it does hangs on more than its parameters."""
+
+    def __init__(self, scale=1.0, mean=0.0, shift=0.0, activation=torch.relu):
+        super().__init__()
+        self._scale = scale
+        self.shift = torch.tensor(shift)
+        self.activation = activation
+        self.fc = nn.Linear(4, 2)
+        self.register_buffer("mean", torch.tensor(mean), persistent=False)
+
+    def forward(self, x):
+        return self._scale * self.activation(self.fc(x.flatten(1) - self.mean)) + self.shift
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"scale": -1.0}, {"mean": 1.0}, {"shift": 1.0}, {"activation": torch.tanh}],
+    ids=lambda other: next(iter(other)),
+)
+def test_what_is_no_parameter_tells_networks_apart_too(other):
+    def initial(**options):
+        torch.manual_seed(0)
+        return Network.given(Scaled(**options), 2).initial
+
+    assert initial() == initial() != initial(**other)
+
+
+def test_what_cannot_be_copied_is_told():
+    module = tiny()
+    vars(module)["held"] = (one for one in ())
+    with pytest.raises(UserError, match=r"^Tiny cannot be copied \(cannot pickle 'generator' object\); give a plain"):
+        Network.given(module, 2)

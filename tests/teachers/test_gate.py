@@ -15,7 +15,7 @@ from potstill.errors import UserError
 from potstill.machine import Machine
 from potstill.models import Network
 from potstill.run import Run
-from potstill.teachers import Ensemble
+from potstill.teachers import Ensemble, Shuffled, Uniform
 from potstill.teachers.gate import FIRST, gate
 from potstill.teachers.source import Live
 from teachers.asked import opened, soft_run
@@ -148,3 +148,26 @@ def test_a_member_at_chance_is_refused_by_its_place():
     source = opened(Ensemble((tiny.teacher(), tiny.teacher(tiny.linear_teacher(scale=0.0)))), resident)
     with pytest.raises(UserError, match=r"^The teacher 2 of 2 is at chance \(25\.00% on 400 images"):
         gate(source, resident, None)
+
+
+def test_members_of_an_ensemble_within_are_judged_too():
+    resident = load(tiny.data(train=400, validation=0))
+    lost = tiny.teacher(tiny.linear_teacher(scale=0.0))
+    source = opened(Ensemble((tiny.teacher(), Ensemble((tiny.teacher(), lost)))), resident)
+    with pytest.raises(UserError, match=r"^The teacher 2\.2 of 2 is at chance"):
+        gate(source, resident, None)
+    three = opened(Ensemble((tiny.teacher(), Ensemble((tiny.teacher(), Shuffled(tiny.teacher()))))), resident)
+    judged = gate(three, resident, None)
+    assert [line.partition(":")[0] for line in judged.lines] == [
+        "teacher 1 of 2",
+        "teacher 2.1 of 2",
+        "teacher 2.2 of 2",
+        "teacher",
+    ]
+    assert judged.members[0] == judged.members[1] > 0.9 > judged.members[2]
+
+
+def test_an_ensemble_of_controls_is_one():
+    resident = load(tiny.data(train=400, validation=0))
+    source = opened(Ensemble((Shuffled(tiny.teacher()), Uniform())), resident)
+    assert gate(source, resident, 0.9).lines[-1].endswith("(a control)")

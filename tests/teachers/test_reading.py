@@ -102,3 +102,11 @@ def test_terms_that_cannot_do_with_other_classes_say_so():
         UserError, match=r"takes over its teacher's classifier, which names other classes than the data"
     ):
         taught(reads(turned), Labels(), student=replace(tiny.convolutional(), reused=ReusedHead(student="stage2")))
+
+
+def test_a_reading_that_says_another_number_of_outputs_is_told_of():
+    resident = load(tiny.data())
+    source = Live(tiny.linear_teacher(), resident, Machine(), reading=Reading(classes=(0, 1, 2, 3), known=12))
+    words = r"^The teacher answers 4 classes but its Reading says that it knows 12 classes; "
+    with pytest.raises(UserError, match=words):
+        source.look(())
