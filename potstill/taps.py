@@ -118,12 +118,13 @@ class Tracer:
         try:
             for catch in catches:
                 handles.append(catch.hook(self._net.get_submodule(catch.tap.path)))
-            before = _version(inputs)
+            counted = not inputs.is_inference()  # Nobody counts how often these are written.
+            before = _version(inputs) if counted else 0
             logits, overwritten = self._run(self._net, inputs, catches)
         finally:
             for handle in handles:
                 handle.remove()
-        if _version(inputs) != before:
+        if counted and _version(inputs) != before:
             raise UserError(
                 f"{self._kind} writes into the images that it is given, which others are shown too: let it make a new "
                 "tensor, as in x = x - mean, and begin with no activation that has inplace=True."
@@ -242,7 +243,7 @@ def match(names: Iterable[str], globs: Sequence[str], what: str) -> list[str]:
 
 def _version(value: Any) -> int:
     """How often a tensor has been written in place."""
-    return value._version if isinstance(value, Tensor) and not value.is_inference() else 0  # pyright: ignore[reportPrivateUsage]
+    return value._version if isinstance(value, Tensor) else 0  # pyright: ignore[reportPrivateUsage]
 
 
 def _near(wrong: Iterable[str], known: Iterable[str]) -> str:

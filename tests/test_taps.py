@@ -298,3 +298,11 @@ def test_match_refuses_every_glob_that_selects_nothing():
     assert str(told.value) == (
         "no parameters match 'student.layr1*' or 'studnt.layer2.*': did you mean 'student.layer1' or 'student.layer2'?"
     )
+
+
+def test_a_network_that_writes_into_what_it_is_given_is_refused():
+    tracer = trace(nn.Sequential(nn.ReLU(inplace=True), nn.Flatten()))
+    with pytest.raises(UserError, match=r"^Sequential writes into the images that it is given, which others are shown"):
+        tracer(torch.randn(2, 1, 2, 2))
+    with torch.inference_mode():  # Where nothing is trained, and nothing counts.
+        assert tracer(torch.ones(2, 1, 2, 2)).logits.shape == (2, 4)

@@ -47,7 +47,8 @@ def summarize(module: nn.Module, input_shape: tuple[int, int, int], name: str) -
 
 def _infos(copied: nn.Module, input_shape: tuple[int, int, int], name: str) -> list[LayerInfo]:
     """One pass over zeros, seen by torchinfo."""
-    image = torch.zeros(1, *input_shape)
+    parameter = next(copied.parameters(), None)
+    image = torch.zeros(1, *input_shape, dtype=None if parameter is None else parameter.dtype)
     try:
         with torch.random.fork_rng(devices=[]):
             return torchinfo.summary(
