@@ -79,10 +79,12 @@ class Network:
         """A network that the caller built, as it stands now: what happens to `module` later does not reach it.
 
         Raises:
-            UserError: It is no module, has parameters without a shape yet, or cannot be copied.
+            UserError: It is no module or a scripted one, has parameters without a shape yet, or cannot be copied.
         """
         expect_kind(module, nn.Module, "Network.given was given", "a module with its weights loaded")
         name = type(module).__name__
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UserError(f"{name} is TorchScript, which shows nothing inside; give the module that it was made of.")
         if any(is_lazy(parameter) for parameter in module.parameters()):
             raise UserError(f"{name} has lazy parameters without a shape; run it once on a batch before giving it.")
         try:

@@ -1,5 +1,6 @@
 import copy
 import importlib
+from typing import cast
 
 import pytest
 import torch
@@ -141,3 +142,12 @@ def test_what_cannot_be_copied_is_told():
     vars(module)["held"] = (one for one in ())
     with pytest.raises(UserError, match=r"^Tiny cannot be copied \(cannot pickle 'generator' object\); give a plain"):
         Network.given(module, 2)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
+def test_torchscript_is_told():
+    scripted = cast(nn.Module, torch.jit.trace(tiny().eval(), torch.zeros(1, 1, 2, 2)))
+    with pytest.raises(
+        UserError, match=r"^TopLevelTracedModule is TorchScript, which shows nothing inside; give the mod"
+    ):
+        Network.given(scripted, 2)
