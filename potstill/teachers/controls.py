@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +13,9 @@ from potstill.errors import UserError, expect_kind
 from potstill.models import Network, build
 from potstill.reading import Reading
 from potstill.seeds import fold
-from potstill.store.sampling import Sample
 from potstill.teachers.source import Live, Source, Turns
-from potstill.teachers.teacher import HELD, NAMED, Surroundings, Teacher
+from potstill.teachers.teacher import HELD, Derived, Surroundings, Teacher
 from potstill.types import Batch, Trace
-
-if TYPE_CHECKING:
-    from potstill.run import Run
 
 
 @dataclass(frozen=True)
@@ -78,50 +73,16 @@ class Untrained(Teacher):
 
 
 @dataclass(frozen=True)
-class Shuffled(Teacher):
+class Shuffled(Derived):
     """A control: the right teacher, asked about the wrong image of the batch.
 
     Attributes:
         right: The teacher.
     """
 
-    right: Teacher
-
-    def __post_init__(self) -> None:
-        expect_kind(self.right, Teacher, "Shuffled was given", NAMED)
-
-    @property
-    def single(self) -> bool:
-        """As the right teacher."""
-        return self.right.single
-
-    @property
-    def networks(self) -> tuple[Network, ...]:
-        """The right teacher's."""
-        return self.right.networks
-
-    @property
-    def readings(self) -> tuple[Reading | None, ...]:
-        """The right teacher's."""
-        return self.right.readings
-
-    @property
-    def runs(self) -> "tuple[Run, ...]":
-        """The right teacher's."""
-        return self.right.runs
-
-    @property
-    def sample(self) -> Sample | None:
-        """The right teacher's."""
-        return self.right.sample
-
     def identity(self) -> str:
         """The hash of the right one's."""
         return digest({"shuffled": self.right.identity()})
-
-    def load(self, runs_dir: Path | None) -> nn.Module:
-        """The right teacher's network."""
-        return self.right.load(runs_dir)
 
     def open(self, around: Surroundings) -> Source:
         """The right teacher at work on the wrong images."""

@@ -197,3 +197,46 @@ class Given(Teacher):
     def open(self, around: Surroundings) -> Source:
         """The network at work."""
         return around.live(self.given.name, self.load(around.runs_dir), self.reading)
+
+
+@dataclass(frozen=True)
+class Derived(Teacher):
+    """A teacher that is made of another one, whose networks are its own.
+
+    Attributes:
+        right: The other one.
+    """
+
+    right: Teacher
+
+    def __post_init__(self) -> None:
+        expect_kind(self.right, Teacher, f"{type(self).__name__} was given", NAMED)
+
+    @property
+    def single(self) -> bool:
+        """As the right teacher."""
+        return self.right.single
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """The right teacher's."""
+        return self.right.networks
+
+    @property
+    def readings(self) -> tuple[Reading | None, ...]:
+        """The right teacher's."""
+        return self.right.readings
+
+    @property
+    def runs(self) -> "tuple[Run, ...]":
+        """The right teacher's."""
+        return self.right.runs
+
+    @property
+    def sample(self) -> Sample | None:
+        """The right teacher's."""
+        return self.right.sample
+
+    def load(self, runs_dir: Path | None) -> nn.Module:
+        """The right teacher's network."""
+        return self.right.load(runs_dir)
