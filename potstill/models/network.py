@@ -79,7 +79,7 @@ class Network:
         """A network that the caller built, as it stands now: what happens to `module` later does not reach it.
 
         Raises:
-            UserError: It is no module or a scripted one, has parameters without a shape yet, or cannot be copied.
+            UserError: It is no module or a scripted one, has parameters without a shape or values, or cannot be copied.
         """
         expect_kind(module, nn.Module, "Network.given was given", "a module with its weights loaded")
         name = type(module).__name__
@@ -87,20 +87,23 @@ class Network:
             raise UserError(f"{name} is TorchScript, which shows nothing inside; give the module that it was made of.")
         if any(is_lazy(parameter) for parameter in module.parameters()):
             raise UserError(f"{name} has lazy parameters without a shape; run it once on a batch before giving it.")
+        if any(parameter.is_meta for parameter in module.parameters()):
+            raise UserError(f"{name} has parameters on the meta device, without values; load its weights first.")
         try:
-            return cls(name, classes, channels, module=copy.deepcopy(module), initial=identity_of(module))
-        except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
+            copied = copy.deepcopy(module)
+        except (RuntimeError, TypeError) as error:  # Tensors that a graph computed; what cannot be pickled.
             reason = str(error).partition("\n")[0]
             raise UserError(
                 f"{name} cannot be copied ({reason}); give a plain module with its weights loaded."
             ) from error
+        return cls(name, classes, channels, module=copied, initial=identity_of(copied))
 
 
 def identity_of(module: nn.Module) -> str:
     """32 hexadecimal digits from a module's structure, weights, buffers and attributes, and its classes' sources."""
     digest = hashlib.blake2b(repr(module).encode(), digest_size=16)
     for name, value in {**module.state_dict(), **dict(module.named_buffers()), **_attributes(module)}.items():
-        told = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else value
+        told = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else _plain(value)
         digest.update(f"\x1f{name} {told}\x1f".encode())
         if isinstance(value, Tensor):
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)

@@ -142,6 +142,27 @@ def test_what_cannot_be_copied_is_told():
     vars(module)["held"] = (one for one in ())
     with pytest.raises(UserError, match=r"^Tiny cannot be copied \(cannot pickle 'generator' object\); give a plain"):
         Network.given(module, 2)
+    vars(module)["held"] = module.fc.weight * 2
+    with pytest.raises(UserError, match=r"^Tiny cannot be copied \(Only Tensors created explicitly by the user"):
+        Network.given(module, 2)
+    with pytest.raises(UserError, match=r"^Tiny has parameters on the meta device, without values; load its weights"):
+        Network.given(tiny().to("meta"), 2)
+
+
+class Noting(nn.Linear):
+    """Saves something that is no tensor."""
+
+    def get_extra_state(self):
+        return {"version": 2, "beside": object()}
+
+    def set_extra_state(self, state):
+        pass
+
+
+def test_state_that_is_no_tensor_leaves_a_module_what_it_is():
+    torch.manual_seed(0)
+    module = Noting(4, 2)
+    assert Network.given(module, 2) == Network.given(module, 2)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
